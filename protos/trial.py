@@ -86,7 +86,7 @@ class FieldSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RobotSpec:
-    """What one robot observes and how it is commanded; actor and learner must agree on all of it."""
+    """What one robot observes and how it is commanded; actor and learner must agree on it all."""
 
     task: str
     observations: tuple[FieldSpec, ...]
