@@ -1,0 +1,94 @@
+"""What every process of offworld does alike: exit codes, signals, the end of the parent.
+
+Imports the standard library only, so the control loop can use it too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ExitCode(IntEnum):
+    """What a process tells its supervisor by ending."""
+
+    DONE = 0
+    """Done, or asked to stop."""
+    CRASHED = 1
+    USAGE = 2
+    CANNOT_START = 3
+    """Starting again would end the same way: bad configuration, port in use, spec refused."""
+    BAD_DATA = 5
+
+
+class CannotStart(RuntimeError):
+    """The process cannot do its work until a person changes something; the message says what."""
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Sets `stop` on SIGTERM and SIGINT; a second one ends the process at once.
+
+    Must be called from the main thread.
+    """
+
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Asks for SIGTERM when the process `parent_pid`, our parent, ends; however it ends.
+
+    Linux delivers it through the kernel. Elsewhere a thread looks every half second.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True).start()
+    if os.getppid() != parent_pid:  # it ended before we could ask
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _watch_parent(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Replaces a small file by rename, so that a reader sees the old or the new one, whole."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def run_to_exit_code(run: Callable[[], None]) -> int:
+    """Runs a process's work and returns its exit code; the broadest handler there is."""
+    try:
+        run()
+    except CannotStart as error:
+        logger.error("event=cannot_start reason=%s", error)
+        return ExitCode.CANNOT_START
+    except Exception:
+        logger.exception("event=crashed")
+        return ExitCode.CRASHED
+    return ExitCode.DONE
