@@ -1,52 +1,57 @@
-"""What the control loop hands to the recorder, and what the recorder tells the loop.
+"""What the loop tells the recorder, and how a trial is put together from it.
 
-The loop produces records, in order; the recorder takes them from a `RecordSource` at least once: a
-record counts as consumed when `commit` is called, which happens after it was written to disk, so a
-recorder that was killed is handed the rest again. Trial id and step index make that harmless.
-
-The first observation comes with the beginning of a trial and every step brings the observation it
-led to. So whatever has been recorded of a trial at any instant is a valid one, if an aborted one.
+The order of records is `TrialBegin`, then one `StepRecord` a step, then `TrialEnd`. The beginning
+carries the first observation and every step the observation it led to, so that what has been
+recorded is a valid trial after each record, also when the loop dies before the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from protos.trial import Outcome, Provenance
+import numpy as np
+
+from protos.trial import Outcome, Provenance, RobotSpec, Trial, step_fields
+
+logger = logging.getLogger(__name__)
+
+LOST_END = "the loop died during the trial"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBegin:
-    """A trial starts."""
+    """A trial began: everything known before its first step."""
 
-    trial_id: str
     number: int
-    """Counts the trials of one source, from 1."""
+    """Which trial of this ring it is, from 1."""
+    trial_id: str
+    spec: RobotSpec
     provenance: Provenance
-    observation: Mapping[str, Any]
-    """What is seen before the first action, by field name of the spec. [*field.shape]"""
+    observation: Mapping[str, np.ndarray]
+    """What the robot saw before the first step, by field name. [*field.shape]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One finished step."""
+    """One finished step: its action has had its period, and its reward is known."""
 
-    trial_id: str
-    step_index: int
-    """Counts from 0 within the trial, without gaps."""
-    step: Mapping[str, Any]
-    """One row of the columns of `protos.trial.step_fields`. [*field.shape]"""
-    observation: Mapping[str, Any]
-    """What was seen after the action, by field name of the spec. [*field.shape]"""
+    index: int
+    """Which step of the trial, from 0."""
+    columns: Mapping[str, np.ndarray]
+    """Values of `step_fields`, by column name. [*field.shape]"""
+    observation: Mapping[str, np.ndarray]
+    """What the robot saw after the step, by field name. [*field.shape]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnd:
-    """A trial ends, with the last step recorded or with the first observation."""
+    """A trial ended. Nothing more belongs to it."""
 
-    trial_id: str
+    number: int
+    """Which trial of this ring it is, from 1."""
     outcome: Outcome
     abort_reason: str = ""
 
@@ -54,59 +59,92 @@ class TrialEnd:
 Record = TrialBegin | StepRecord | TrialEnd
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoopStatus:
-    """What the control loop says about itself, for the heartbeat."""
-
-    state: str = "idle"
-    weights_version: int = 0
-    """The version it plans with; 0 for none."""
-    fault: str = ""
-
-
 class RecordSource(Protocol):
-    """Where the recorder gets its records."""
+    """Where records come from: the ring, or a list in a test."""
 
-    @property
-    def source_id(self) -> str:
-        """Names this source, also across restarts of the recorder; a new ring has a new name."""
-        ...
+    def poll(self, timeout_s: float) -> list[Record]:
+        """Returns the records not handed out yet, in order; empty when `timeout_s` passes.
 
-    def poll(self, timeout_s: float) -> Sequence[Record]:
-        """Waits up to `timeout_s` and returns the records not polled yet, oldest first."""
+        No answer reaches past a `TrialEnd`.
+        """
         ...
 
     def commit(self) -> None:
-        """Says that everything polled so far is on disk and need not be handed out again."""
-        ...
+        """Lets go of every trial whose end has been handed out: it is on disk now.
 
-
-class LoopLink(Protocol):
-    """What recorder and loop tell each other beside records. Called from several threads."""
-
-    def status(self) -> LoopStatus:
-        """Returns the loop's latest word about itself."""
-        ...
-
-    def announce_weights(self, version: int) -> None:
-        """Says that SPOOL/weights/VERSION holds the newest verified weights; 0 takes it back."""
-        ...
-
-    def announce_link(self, *, is_up: bool) -> None:
-        """Says whether the learner answers."""
-        ...
-
-    def announce_room(self, *, has_room: bool) -> None:
-        """Says whether the spool has room for one more trial; without it none should begin."""
-        ...
-
-    def announce_progress(self, *, num_acked: int, num_trained: int, num_unsent: int) -> None:
-        """Says how far the trials have come.
-
-        Args:
-            num_acked: Trials of this source, counted from the first without a gap, that the
-                learner has answered for: stored, or refused for good.
-            num_trained: Those of them that the announced weights have learned from, or never will.
-            num_unsent: Trials on disk without an answer, of earlier sources too.
+        What was polled and not committed is handed out again to the next reader.
         """
         ...
+
+
+class TrialAssembler:
+    """Puts records together to trials."""
+
+    def __init__(self) -> None:
+        self._begin: TrialBegin | None = None
+        self._steps: list[StepRecord] = []
+
+    @property
+    def open_trial_id(self) -> str | None:
+        """The trial that has begun and not ended, if any."""
+        return None if self._begin is None else self._begin.trial_id
+
+    def add(self, record: Record) -> Trial | None:
+        """Takes the next record; returns the trial that it completes, if it does.
+
+        A beginning inside an open trial completes that one as aborted.
+
+        Raises:
+            TrialRejected: The records do not make a valid trial; it is dropped.
+        """
+        if isinstance(record, TrialBegin):
+            lost = self.abort(LOST_END)
+            self._begin = record
+            return lost
+        if self._begin is None:
+            logger.warning("record=%s without a beginning: ignored", type(record).__name__)
+            return None
+        if isinstance(record, StepRecord):
+            if record.index == len(self._steps):
+                self._steps.append(record)
+            else:
+                logger.error(
+                    "trial=%s step=%d out of order, expected=%d: ignored",
+                    self._begin.trial_id,
+                    record.index,
+                    len(self._steps),
+                )
+            return None
+        return self._finish(record.outcome, record.abort_reason)
+
+    def abort(self, reason: str) -> Trial | None:
+        """Completes the open trial as aborted; None when no trial is open.
+
+        Raises:
+            TrialRejected: The records do not make a valid trial; it is dropped.
+        """
+        if self._begin is None:
+            return None
+        return self._finish(Outcome.ABORTED, reason)
+
+    def _finish(self, outcome: Outcome, abort_reason: str) -> Trial:
+        assert self._begin is not None
+        begin, steps = self._begin, self._steps
+        self._begin, self._steps = None, []
+        rows = [begin.observation, *(s.observation for s in steps)]
+        return Trial(
+            trial_id=begin.trial_id,
+            spec=begin.spec,
+            provenance=begin.provenance,
+            outcome=outcome,
+            observations={
+                f.name: np.stack([row[f.name] for row in rows]) for f in begin.spec.observations
+            },
+            steps={
+                f.name: np.stack([s.columns[f.name] for s in steps])
+                if steps
+                else np.zeros((0, *f.shape), f.dtype)
+                for f in step_fields(begin.spec)
+            },
+            abort_reason=abort_reason,
+        )
