@@ -77,12 +77,55 @@ class RecordSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoopStatus:
+    """What the control loop says about itself, for the heartbeat."""
+
+    state: str = "idle"
+    weights_version: int = 0
+    """The version it plans with; 0 for none."""
+    fault: str = ""
+
+
+class LoopLink(Protocol):
+    """What the recorder and the loop tell each other besides records."""
+
+    def status(self) -> LoopStatus:
+        """Returns the loop's latest word about itself."""
+        ...
+
+    def announce_weights(self, version: int) -> None:
+        """Says that SPOOL/weights/VERSION holds the newest verified weights."""
+        ...
+
+    def announce_room(self, *, has_room: bool) -> None:
+        """Says whether the spool has room for one more trial; without it none may begin."""
+        ...
+
+    def announce_link(self, *, is_up: bool) -> None:
+        """Says whether the learner answers; the loop waits for weights only while it does."""
+        ...
+
+    def announce_acked(self, *, trial_id: str, ledger_seq: int) -> None:
+        """Says that the learner holds a trial, and as which row of its ledger.
+
+        The loop waits at the end of a trial for weights that are trained through that row. Said
+        again for the last one after a restart of the recorder.
+        """
+        ...
+
+    def announce_unsent(self, num_trials: int) -> None:
+        """Says how many trials of the spool wait for an acknowledgement; before each `commit`."""
+        ...
+
+
 class TrialAssembler:
     """Puts records together to trials."""
 
     def __init__(self) -> None:
         self._begin: TrialBegin | None = None
         self._steps: list[StepRecord] = []
+        self._gap = ""
 
     @property
     def open_trial_id(self) -> str | None:
@@ -92,7 +135,8 @@ class TrialAssembler:
     def add(self, record: Record) -> Trial | None:
         """Takes the next record; returns the trial that it completes, if it does.
 
-        A beginning inside an open trial completes that one as aborted.
+        A beginning inside an open trial completes that one as aborted. A step that comes again is
+        ignored; after one that is missing the trial is cut there and aborted.
 
         Raises:
             TrialRejected: The records do not make a valid trial; it is dropped.
@@ -105,16 +149,13 @@ class TrialAssembler:
             logger.warning("record=%s without a beginning: ignored", type(record).__name__)
             return None
         if isinstance(record, StepRecord):
-            if record.index == len(self._steps):
+            if record.index == len(self._steps) and not self._gap:
                 self._steps.append(record)
-            else:
-                logger.error(
-                    "trial=%s step=%d out of order, expected=%d: ignored",
-                    self._begin.trial_id,
-                    record.index,
-                    len(self._steps),
-                )
+            elif record.index > len(self._steps):
+                self._gap = self._gap or f"the record of step {len(self._steps)} was lost"
             return None
+        if self._gap:
+            return self._finish(Outcome.ABORTED, self._gap)
         return self._finish(record.outcome, record.abort_reason)
 
     def abort(self, reason: str) -> Trial | None:
@@ -130,7 +171,7 @@ class TrialAssembler:
     def _finish(self, outcome: Outcome, abort_reason: str) -> Trial:
         assert self._begin is not None
         begin, steps = self._begin, self._steps
-        self._begin, self._steps = None, []
+        self._begin, self._steps, self._gap = None, [], ""
         rows = [begin.observation, *(s.observation for s in steps)]
         return Trial(
             trial_id=begin.trial_id,
