@@ -70,7 +70,7 @@ class Chunk:
 def encode_trial(trial: Trial) -> EncodedTrial:
     """Turns a trial into its manifest and payload; equal trials give equal bytes."""
     columns = trial.columns()
-    payload = b"".join(np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in columns.values())
+    payload = b"".join(array.tobytes() for array in columns.values())
     manifest = learner_pb2.TrialManifest(
         header_json=json.dumps(trial.header(), sort_keys=True, separators=(",", ":")),
         columns=[
