@@ -1,0 +1,150 @@
+"""The control block of the ring: one page of numbers that the actor's three processes share.
+
+Every word is an aligned 8-byte integer with exactly one writer, named below, so that no lock is
+needed: numpy stores an aligned int64 with one machine instruction, which x86-64 and arm64 never
+tear. A reader may see two words change in another order than they were written in (arm64); each
+word is therefore meaningful by itself, and whoever needs two of them tolerates the older one until
+the next look. Times are `time.monotonic_ns`, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import overload
+
+import numpy as np
+
+PAGE_BYTES = 4096
+_NUM_WORDS = 256
+_TEXT_OFFSET = _NUM_WORDS * 8
+_TEXT_BYTES = 1024
+_SEQ_BITS = 40
+
+
+class LinkState(enum.IntEnum):
+    """What the recorder knows of the learner."""
+
+    UNKNOWN = 0
+    UP = 1
+    DOWN = 2
+
+
+class LoopState(enum.IntEnum):
+    """What the loop is doing."""
+
+    STARTING = 0
+    WAITING_FOR_WEIGHTS = 1
+    WAITING_FOR_ROOM = 2
+    BETWEEN_TRIALS = 3
+    IN_TRIAL = 4
+    DONE = 5
+    STOPPED = 6
+    FAULT = 7
+
+
+class StopRequest(enum.IntEnum):
+    """What the supervisor asks of the loop."""
+
+    NONE = 0
+    AFTER_TRIAL = 1
+    NOW = 2
+
+
+class Word:
+    """One int64 of the control block, as an attribute."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    @overload
+    def __get__(self, owner: None, kind: type[Control]) -> Word: ...
+    @overload
+    def __get__(self, owner: Control, kind: type[Control]) -> int: ...
+    def __get__(self, owner: Control | None, kind: type[Control]) -> Word | int:
+        return self if owner is None else int(owner.words[self.index])
+
+    def __set__(self, owner: Control, value: int) -> None:
+        owner.words[self.index] = value
+
+
+class Control:
+    """The words and the one text of the control block.
+
+    Args:
+        page: The first `PAGE_BYTES` of the shared memory. uint8 [4096]
+    """
+
+    # Written once by whoever creates the ring; the magic number goes in last.
+    magic = Word(0)
+    layout_version = Word(1)
+    num_slots = Word(2)
+    slot_bytes = Word(3)
+    spec_bytes = Word(4)
+
+    # The cursors, a cache line each. Head: the loop (or the supervisor once the loop is dead).
+    head = Word(16)
+    tail = Word(32)
+    """The recorder: everything before it is in the spool."""
+
+    # The loop.
+    loop_heartbeat_ns = Word(48)
+    loop_state = Word(49)
+    num_ticks = Word(50)
+    num_missed = Word(51)
+    """Steps commanded later than one period after their schedule."""
+    weights_in_use = Word(52)
+    num_swaps = Word(53)
+    last_swap_ns = Word(54)
+    """How long the last change of weights took."""
+    num_refused = Word(55)
+    """Versions that the loop refused to use."""
+    last_refused = Word(56)
+    _fault_bytes = Word(57)
+
+    # The recorder.
+    recorder_heartbeat_ns = Word(80)
+    link_state = Word(81)
+    link_since_ns = Word(82)
+    weights_announced = Word(83)
+    """Newest version that lies verified in the spool's weights folder; 0 for none."""
+    unsent_trials = Word(84)
+    """Trials in the spool without an acknowledgement, of earlier runs too."""
+    is_spool_full = Word(85)
+    """1 while the spool has no room for one more trial."""
+    _acked = Word(86)
+
+    # The supervisor.
+    stop_request = Word(112)
+
+    def __init__(self, page: np.ndarray) -> None:
+        self.words = page[:_TEXT_OFFSET].view(np.int64)
+        self._text = page[_TEXT_OFFSET : _TEXT_OFFSET + _TEXT_BYTES]
+
+    @property
+    def fault(self) -> str:
+        """Code and text of the fault that stopped the loop; empty while there is none."""
+        return bytes(self._text[: self._fault_bytes]).decode("utf-8", errors="replace")
+
+    @fault.setter
+    def fault(self, text: str) -> None:
+        raw = text.encode()[:_TEXT_BYTES]
+        self._fault_bytes = 0
+        self._text[: len(raw)] = np.frombuffer(raw, np.uint8)
+        self._fault_bytes = len(raw)
+
+    @property
+    def acked(self) -> tuple[int, int]:
+        """Number on this ring of the newest acknowledged trial, and its row of the ledger."""
+        both = self._acked
+        return both >> _SEQ_BITS, both & ((1 << _SEQ_BITS) - 1)
+
+    def set_acked(self, number: int, ledger_seq: int) -> None:
+        """Says which trial has been acknowledged as which row; one word, so that they agree."""
+        self._acked = number << _SEQ_BITS | ledger_seq
+
+    def set_link(self, state: LinkState) -> None:
+        """Says whether the learner answers; the time of the last change is kept."""
+        if self.link_state != state:
+            self.link_since_ns = time.monotonic_ns()
+            self.link_state = state
