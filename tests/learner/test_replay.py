@@ -1,0 +1,188 @@
+"""The replay keeps frames once, windows inside one trial, and priorities where they belong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from learner.replay import OFFLINE, ONLINE, Replay, ReplayBuffer, ReplayConfig
+from learner.sampler import Mixture, SequenceSampler
+from protos.trial import Outcome, Source, SpecMismatch
+from tests.learner.trials import make_spec, make_trial, trial_id_of
+
+
+def make_buffer(
+    lengths: list[int], *, capacity_steps: int | None = None, config: ReplayConfig | None = None
+) -> ReplayBuffer:
+    buffer = ReplayBuffer(make_spec(), config or ReplayConfig(), capacity_steps=capacity_steps)
+    for number, length in enumerate(lengths):
+        buffer.add(make_trial(number, num_steps=length))
+    return buffer
+
+
+def live_rows(buffer: ReplayBuffer) -> list[int]:
+    return torch.nonzero(buffer.priority).flatten().tolist()
+
+
+def test_frames_are_stored_once_as_uint8() -> None:
+    buffer = make_buffer([5, 3])
+    frames = buffer.observations["image.front"]
+    assert frames.dtype == torch.uint8
+    assert [t.end_row for t in buffer.trials] == [6, 10]
+    expected = np.concatenate(
+        [make_trial(n, num_steps=k).observations["image.front"] for n, k in ((0, 5), (1, 3))]
+    )
+    assert np.array_equal(frames[:10].numpy(), expected)
+
+
+def test_every_step_can_begin_a_window_and_no_final_observation_can() -> None:
+    buffer = make_buffer([5, 1, 3])
+    assert live_rows(buffer) == [0, 1, 2, 3, 4, 6, 8, 9, 10]
+    assert buffer.num_steps == 9
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 5, 8])
+def test_windows_match_a_slow_loop(horizon: int) -> None:
+    lengths = [5, 1, 7]
+    trials = [make_trial(n, num_steps=k, is_terminated=n == 2) for n, k in enumerate(lengths)]
+    buffer = ReplayBuffer(make_spec(), ReplayConfig())
+    for trial in trials:
+        buffer.add(trial)
+    rows = torch.tensor(live_rows(buffer))
+    batch = SequenceSampler(buffer, horizon).windows(rows, torch.ones(len(rows)), source=OFFLINE)
+    starts = [(n, t) for n, length in enumerate(lengths) for t in range(length)]
+    for b, (n, t) in enumerate(starts):
+        trial, last = trials[n], lengths[n] - 1
+        assert batch.observations["state"][b].tolist() == [n, t, 0, 0]
+        for h in range(horizon):
+            k = min(t + h, last)
+            assert batch.next_observations["state"][h, b].tolist() == [n, k + 1, 0, 0]
+            assert np.array_equal(
+                batch.next_observations["image.front"][h, b].numpy(),
+                trial.observations["image.front"][k + 1],
+            )
+            assert batch.action[h, b].tolist() == trial.steps["action_executed"][k].tolist()
+            assert batch.reward[h, b, 0] == trial.steps["reward"][k]
+            assert batch.done[h, b, 0] == float(k == last)
+            assert batch.mask[h, b, 0] == float(not (n == 2 and k == last))
+
+
+def test_after_a_trials_end_done_stays_and_all_is_finite() -> None:
+    buffer = make_buffer([2, 9])
+    batch = SequenceSampler(buffer, 6).windows(torch.tensor([1]), torch.ones(1), source=OFFLINE)
+    assert batch.done[:, 0, 0].tolist() == [1.0] * 6
+    assert batch.next_observations["state"][:, 0, 0].tolist() == [0.0] * 6
+    assert all(torch.isfinite(t).all() for t in (batch.action, batch.reward, batch.mask))
+
+
+def test_growth_keeps_what_is_stored() -> None:
+    buffer = make_buffer([25] * 100)
+    state = buffer.observations["state"]
+    for number, stored in enumerate(buffer.trials):
+        rows = state[stored.start_row : stored.end_row]
+        assert rows[:, 0].eq(number).all()
+        assert rows[:, 1].tolist() == list(range(26))
+
+
+def test_new_trials_get_the_largest_priority() -> None:
+    buffer = make_buffer([2])
+    assert buffer.priority[:3].tolist() == [1, 1, 0]
+    buffer.set_priorities(torch.tensor([1]), torch.tensor([7.0]), torch.tensor([True]))
+    buffer.add(make_trial(1, num_steps=2))
+    assert buffer.priority[:6].tolist() == pytest.approx([1, 7, 0, 7, 7, 0], rel=1e-5)
+    assert buffer.scaled[1].item() == pytest.approx(7**0.6, rel=1e-5)
+
+
+def test_priorities_are_cut_shifted_and_never_revive_a_row() -> None:
+    buffer = make_buffer([3])
+    rows, errors = torch.tensor([0, 1, 3, 2]), torch.tensor([0.0, 1e9, 5.0, float("nan")])
+    buffer.set_priorities(rows, errors, torch.ones(4, dtype=torch.bool))
+    assert buffer.priority[:4].tolist() == pytest.approx([1e-6, 1e4, 1e4, 0])
+    assert live_rows(buffer) == [0, 1, 2]
+
+
+def test_a_step_drawn_twice_gets_its_larger_error() -> None:
+    buffer = make_buffer([3])
+    rows, errors = torch.tensor([1, 1, 1]), torch.tensor([2.0, 5.0, 3.0])
+    buffer.set_priorities(rows, errors, torch.ones(3, dtype=torch.bool))
+    assert buffer.priority[1].item() == pytest.approx(5.0, rel=1e-5)
+
+
+def test_priorities_go_back_to_the_half_they_came_from() -> None:
+    replay = Replay(make_spec())
+    replay.add(make_trial(0, num_steps=4))
+    replay.add(make_trial(1, num_steps=4, source=Source.ONLINE))
+    batch = Mixture(replay, 2).sample(64, 0.5, generator=torch.Generator().manual_seed(3))
+    td_abs = torch.where(batch.source == ONLINE, 50.0, 2.0) + batch.indices
+    replay.update_priorities(batch, td_abs)
+    assert replay.offline.priority[:5].tolist() == pytest.approx([2, 3, 4, 5, 0], rel=1e-4)
+    assert replay.online.priority[:5].tolist() == pytest.approx([50, 51, 52, 53, 0], rel=1e-4)
+
+
+def test_the_oldest_trials_leave_and_their_rows_are_used_again() -> None:
+    buffer = make_buffer([4, 4, 4, 5, 2, 4, 3, 4, 4], capacity_steps=12)
+    numbers = [t.trial_id for t in buffer.trials]
+    assert numbers == [trial_id_of(n) for n in (6, 7, 8)]
+    assert buffer.num_steps == 11 == len(live_rows(buffer))
+    taken: set[int] = set()
+    for number, stored in zip((6, 7, 8), buffer.trials, strict=True):
+        rows = range(stored.start_row, stored.end_row)
+        assert not taken & set(rows)
+        taken |= set(rows)
+        state = buffer.observations["state"][stored.start_row : stored.end_row]
+        assert state[:, 0].eq(number).all()
+        assert state[:, 1].tolist() == list(range(len(rows)))
+    assert max(taken) < 25, "rows that became free were not used again"
+
+
+def test_a_restored_buffer_draws_as_the_one_it_was_saved_from() -> None:
+    lengths = [4, 4, 4, 5, 2, 4, 3]
+    first = make_buffer(lengths, capacity_steps=12)
+    first.set_priorities(
+        torch.tensor(live_rows(first)), torch.arange(1.0, 10.0), torch.ones(9, dtype=torch.bool)
+    )
+    second = make_buffer([], capacity_steps=12)
+    for stored in first.trials:
+        number = int(stored.trial_id[-4:], 16)
+        second.restore(make_trial(number, num_steps=stored.num_steps), stored)
+    second.has_evicted = first.has_evicted
+    second.load_priorities(first.priority)
+    for buffer in (first, second):
+        buffer.add(make_trial(77, num_steps=5))
+    assert first.trials == second.trials
+    draws = [
+        SequenceSampler(b, 3).sample(32, source=0, generator=torch.Generator().manual_seed(1))
+        for b in (first, second)
+    ]
+    assert torch.equal(draws[0].indices, draws[1].indices)
+    assert torch.equal(draws[0].weights, draws[1].weights)
+    assert torch.equal(draws[0].next_observations["state"], draws[1].next_observations["state"])
+
+
+def test_only_trainable_trials_of_the_same_spec_enter() -> None:
+    replay = Replay(make_spec())
+    with pytest.raises(ValueError, match="not one to train on"):
+        replay.add(make_trial(0, source=Source.EVAL))
+    with pytest.raises(ValueError, match="not one to train on"):
+        replay.add(make_trial(0, outcome=Outcome.ABORTED))
+    with pytest.raises(SpecMismatch, match="control_hz: 10.0 here, 20.0 there"):
+        replay.add(make_trial(0, spec=dataclasses.replace(make_spec(), control_hz=20.0)))
+    assert replay.offline.num_steps == replay.online.num_steps == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": -0.1},
+        {"beta": -1.0},
+        {"epsilon": 0.0},
+        {"max_priority": 0.0},
+        {"online_capacity_steps": 0},
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        ReplayConfig(**change)
