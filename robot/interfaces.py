@@ -1,0 +1,160 @@
+"""What an arm, a camera, a task and a reward promise; the place where units are defined.
+
+Units inside offworld are SI: metres, radians, seconds, and nanoseconds for time stamps. Time stamps
+come from one monotonic clock a process. Positions are in the frame of the arm's base: x forward,
+y to the arm's left, z up. Millimetres and degrees exist only inside a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class RobotFault(RuntimeError):
+    """Motion stopped and stays stopped until a person clears it; `code` names the cause."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        """Short lower-case name of the cause, such as `action_not_finite`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPose:
+    """Where the arm begins a trial. The tool always points straight down."""
+
+    position_m: tuple[float, float, float]
+    """Tool centre point, base frame."""
+    gripper_opening: float = 1.0
+    """0 closed .. 1 open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolTarget:
+    """An absolute tool position to move to, with the gripper opening to hold there."""
+
+    position_m: tuple[float, float, float]
+    """Tool centre point, base frame."""
+    gripper_opening: float
+    """0 closed .. 1 open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmState:
+    """What the arm measures of itself at one moment."""
+
+    position_m: tuple[float, float, float]
+    """Tool centre point, base frame."""
+    rotation_rad: tuple[float, float, float]
+    """Roll, pitch, yaw about the fixed base axes (R = Rz Ry Rx). Tool down is roll = pi."""
+    gripper_opening: float
+    """0 closed .. 1 open."""
+    is_gripper_stuck: bool
+    """The gripper was told to close further and something holds it open."""
+    t_ns: int
+    """When it was measured, monotonic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One camera image and when it was taken."""
+
+    image: np.ndarray
+    """uint8 RGB. [Y, X, 3]"""
+    t_ns: int
+    """Capture time, monotonic."""
+    frame_number: int
+    """Grows by at least one from frame to frame; a repeat is a stale frame."""
+
+
+@runtime_checkable
+class Arm(Protocol):
+    """One arm with a gripper, commanded by absolute tool positions."""
+
+    @property
+    def fault(self) -> RobotFault | None:
+        """The latched fault, or None while the arm may move."""
+        ...
+
+    def connect(self) -> None:
+        """Opens the connection and makes the arm ready to move; RobotFault if it cannot."""
+        ...
+
+    def reset(self, pose: StartPose) -> None:
+        """Moves to `pose` and returns once the arm has settled there; RobotFault if latched."""
+        ...
+
+    def state(self) -> ArmState:
+        """Returns the newest measured state; works while a fault is latched too."""
+        ...
+
+    def command(self, target: ToolTarget) -> None:
+        """Replaces the current target and returns at once; RobotFault if latched."""
+        ...
+
+    def stop(self) -> None:
+        """Stops motion and latches a fault, if none is latched yet."""
+        ...
+
+    def clear_fault(self) -> None:
+        """Lets the arm move again; only ever called on a person's behalf."""
+        ...
+
+    def close(self) -> None:
+        """Stops motion and lets go of the connection; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Camera(Protocol):
+    """One camera that always has a newest frame."""
+
+    @property
+    def name(self) -> str:
+        """Short name: its images are the observation field `image.NAME`."""
+        ...
+
+    def read(self) -> Frame:
+        """Returns the newest frame; RobotFault when there is none or it is unusable."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the device; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Sparse reward of one observation: 1 is success, at whichever step it appears."""
+
+    def __call__(
+        self, observation: Mapping[str, np.ndarray], truth: Mapping[str, Any] | None
+    ) -> float:
+        """Returns the reward; `truth` is the simulator's, None on a real robot."""
+        ...
+
+    def is_success(self, reward: float) -> bool:
+        """Whether a step with this reward solves the task."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Arranges the workspace for a trial and knows, in simulation, where things are."""
+
+    def begin(self, seed: int, position_index: int | None) -> StartPose:
+        """Arranges the workspace and returns where the arm starts.
+
+        Args:
+            seed: Decides every random choice; the same seed arranges the same trial.
+            position_index: One of the task's fixed evaluation positions instead of a random one.
+        """
+        ...
+
+    def truth(self) -> Mapping[str, Any] | None:
+        """Returns where things are right now, or None where nobody knows."""
+        ...
