@@ -1,0 +1,1 @@
+"""The commands of `offworld`, one module each; `services/cli.py` lists and loads them."""

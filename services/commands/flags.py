@@ -1,0 +1,45 @@
+"""Flags that several commands share, with the same names and meaning everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from services.config import ConfigError
+
+__all__ = ["LearnerFlag", "OutputFlags", "Positional", "SourceFlags"]
+
+DEFAULT_STORE = Path("runs/store")
+DEFAULT_LEARNER = "127.0.0.1:7443"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """How a command answers."""
+
+    json: bool = False
+    """Print JSON, one value a line, for scripts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerFlag:
+    """Which learner to ask."""
+
+    learner: str = DEFAULT_LEARNER
+    """HOST:PORT of the learner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFlags:
+    """Where to read trials: a store on this machine, or a running learner."""
+
+    store: Path | None = None
+    """Folder of a store on this machine."""
+    learner: str | None = None
+    """HOST:PORT of a learner."""
+
+    def __post_init__(self) -> None:
+        if self.store is not None and self.learner is not None:
+            raise ConfigError("give --store or --learner, not both")
