@@ -1,0 +1,129 @@
+"""What an actor is told: which robot, which learner, how many trials of which kind.
+
+The learner's configuration decides what is learned; this one holds hardware and limits. The two
+meet in a handshake that refuses with the differences.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from robot.sim.config import SimConfig
+from services.config import build_file
+from services.config_text import to_toml
+from services.process import write_aside
+
+RobotName = Literal["sim", "counting"]
+_ACTOR_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_OPTIONAL_POSITIVE = ("trials", "max_uncertainty", "num_threads")
+_NOT_NEGATIVE = ("seed", "wait_weights_s", "unreachable_s", "upload_wait_s", "drain_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """One robot actor."""
+
+    learner: str = "127.0.0.1:7443"
+    """HOST:PORT of the learner."""
+    actor_id: str = "sim-1"
+    """Name of this actor; the learner serves one process of a name at a time."""
+    robot: RobotName = "sim"
+    """`sim` is the simulated xArm 7; `counting` sees the step's number and moves nothing."""
+    sim: SimConfig = field(default_factory=SimConfig)
+    """The simulated workspace, for `sim`; task and sizes count for `counting` too."""
+    spool: Path = Path("runs/spool")
+    """Folder where trials wait for the learner. One actor, one spool."""
+    reserve_bytes: int = 1 << 30
+    """No trial begins that would leave less than this free on the spool's disk."""
+
+    trials: int | None = 20
+    """Trials to complete; aborted ones do not count. None to go on until stopped."""
+    source: Literal["online", "eval"] = "online"
+    """`online` explores and is trained on; `eval` does neither, on the fixed positions in turn."""
+    policy: Literal["model", "random"] = "model"
+    """`model` plans with the learner's weights and waits for them; `random` needs none."""
+    seed: int = 0
+    """Decides every reset and the exploration noise."""
+    pace: Literal["real", "fast"] = "real"
+    """`fast` lets a simulated robot's time pass as quickly as planning allows."""
+    exit_when_done: bool = False
+    """End after the last trial, once the learner has them all or `upload_wait_s` has passed."""
+
+    wait_weights_s: float = 120.0
+    """Longest wait between trials for weights trained on the trial before. 0 never waits."""
+    unreachable_s: float = 5.0
+    """A learner that has not answered for this long is not waited for."""
+    max_uncertainty: float | None = None
+    """A planned action less certain than this is withheld and the arm holds; None trusts all."""
+    max_missed_in_a_row: int = 10
+    """So many missed deadlines in a row abort the trial."""
+    max_aborted_in_a_row: int = 5
+    """So many aborted trials in a row end the loop."""
+    device: str = "cpu"
+    """Where to plan: `cpu`, `cuda`, `cuda:0`."""
+    num_threads: int | None = None
+    """Threads of a plan on the CPU; None for torch's choice."""
+
+    ring_trials: int = 4
+    """Trials that fit into the memory between loop and recorder."""
+    upload_wait_s: float = 60.0
+    """How long `exit_when_done` waits for the learner to acknowledge what is in the spool."""
+    drain_s: float = 5.0
+    """How long a stop waits for the upload of what is in the spool. It is safe there anyway."""
+
+    def __post_init__(self) -> None:
+        host, _, port = self.learner.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"learner must be HOST:PORT, got {self.learner!r}")
+        if not _ACTOR_ID.fullmatch(self.actor_id):
+            raise ValueError(
+                f"actor_id must be up to 63 letters, digits, dots, dashes; got {self.actor_id!r}"
+            )
+        for name in _OPTIONAL_POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive or none, got {value}")
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must not be negative, got {value}")
+        for name in ("max_missed_in_a_row", "max_aborted_in_a_row"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.ring_trials < 2:
+            raise ValueError(f"ring_trials must be at least 2, got {self.ring_trials}")
+        if self.reserve_bytes < 0:
+            raise ValueError(f"reserve_bytes must not be negative, got {self.reserve_bytes}")
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no real arm moves: only then is a loop that died started again by itself."""
+        return self.robot in ("sim", "counting")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorRun:
+    """What the supervisor hands to its two processes, through SPOOL/run/actor.toml."""
+
+    ring: Path
+    """File of the shared memory."""
+    incarnation: str
+    """One id a start of the actor."""
+    software: str
+    """Version of offworld that runs."""
+    parent_pid: int
+    """The supervisor; whoever finds it gone ends."""
+    config: ActorConfig
+
+    @classmethod
+    def read(cls, path: Path) -> ActorRun:
+        """Reads `write`'s file; ConfigError if it is not that."""
+        return build_file(cls, path)
+
+    def write(self, path: Path) -> None:
+        """Writes the file, replaced by rename."""
+        write_aside(path, to_toml(self))

@@ -1,0 +1,264 @@
+"""One trial on absolute deadlines: observe, score the step before, plan, command.
+
+Nothing in here touches disk, network or a log; what happened goes into the ring.
+
+Time. Tick k is due at start + k * period and never moves. Each tick takes an observation, plans,
+and commands at once. A plan that is ready after the next deadline is still commanded at once, and
+its step is marked `deadline_missed`; until then the arm holds the last target, which is bounded by
+one action. The next observation is then taken at the first deadline after the command, so that
+every action has had time to act before it is scored. A tick that begins so late that a plan of the
+usual length would miss the deadline, though it would otherwise keep it, is not planned: it gets the
+rest of the last plan (`shifted`), and once that is used up it holds. Too many misses in a row abort
+the trial: a planner that is always late steers by what was.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, step_fields
+from robot.clock import Clock, Tick, Ticker
+from robot.env import Applied, Observation, RobotEnv
+from robot.interfaces import RobotFault
+from services.pilot import Pilot, rest_of_plan
+from services.ring import RingWriter
+from services.ring_control import Control
+
+STOPPED = "stopped by request"
+_NUM_PLANS_REMEMBERED = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialLimits:
+    """When a trial is cut, or an action withheld."""
+
+    max_uncertainty: float | None = None
+    """A planned action less certain than this is not executed, the arm holds; None to trust all."""
+    max_missed_in_a_row: int = 10
+    """So many missed deadlines without a kept one between abort the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """A trial to be run."""
+
+    trial_id: str
+    provenance: Provenance
+    is_eval: bool
+    """Whether the pilot leaves its exploration noise out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """How a trial ended."""
+
+    outcome: Outcome
+    num_steps: int
+    num_missed: int
+    total_reward: float
+    abort_reason: str = ""
+    fault: RobotFault | None = None
+    """The robot's latched fault, if one ended the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    action: np.ndarray
+    planned_ns: int
+    version: int
+    value: float = float("nan")
+    uncertainty: float = float("nan")
+    fallback: Fallback = Fallback.NONE
+
+
+class TrialRunner:
+    """Runs trials on one robot, one at a time.
+
+    Args:
+        env: The robot.
+        clock: Paces the trial; the one that `env` has.
+        writer: Where records go.
+        control: Where counts and the heartbeat go.
+        limits: When to cut or withhold.
+        should_stop: Asked between two steps; the trial is aborted when it says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: RobotEnv,
+        clock: Clock,
+        writer: RingWriter,
+        control: Control,
+        limits: TrialLimits,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._env = env
+        self._clock = clock
+        self._writer = writer
+        self._control = control
+        self._limits = limits
+        self._should_stop = should_stop
+        self._period_ns = round(1e9 / env.spec.control_hz)
+        self._ticker = Ticker(clock, self._period_ns)
+        self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
+        self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
+        self._plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
+        self._rest = np.zeros((0, env.spec.action_size), np.float32)
+        self._rewards: list[float] = []
+        self._num_missed = 0
+
+    def run(self, order: TrialOrder, pilot: Pilot) -> TrialResult:
+        """Resets the robot and runs one trial to its end, which it always records.
+
+        The ring must have room for a trial. A fault of the robot stops the arm, aborts the trial
+        and is returned, not raised.
+        """
+        self._rewards, self._num_missed = [], 0
+        has_begun, fault, reason = False, None, ""
+        try:
+            self._env.reset(order.provenance.seed, order.provenance.position_index)
+            pilot.reset()
+            with quiet_memory():
+                self._ticker.start()
+                tick, seen = self._observe()
+                self._writer.begin(order.trial_id, order.provenance, seen.fields)
+                has_begun = True
+                reason = self._steps(order, pilot, tick, seen)
+        except RobotFault as raised:
+            fault, reason = raised, f"robot fault {raised}"
+            self._env.stop()
+        is_success = any(self._env.reward.is_success(r) for r in self._rewards)
+        outcome = Outcome.SUCCESS if is_success else Outcome.FAILURE
+        if reason:
+            outcome = Outcome.ABORTED
+        if has_begun:
+            self._writer.end(outcome, reason)
+        return TrialResult(
+            outcome=outcome,
+            num_steps=len(self._rewards),
+            num_missed=self._num_missed,
+            total_reward=sum(self._rewards),
+            abort_reason=reason,
+            fault=fault,
+        )
+
+    def _steps(self, order: TrialOrder, pilot: Pilot, tick: Tick, seen: Observation) -> str:
+        """Runs the steps; returns why the trial was aborted, empty if it was not."""
+        spec, self._rest = self._env.spec, self._rest[:0]
+        missed_in_a_row = 0
+        for index in range(spec.max_steps):
+            decided = self._decide(tick, seen, pilot, order)
+            applied = self._env.apply(decided.action)
+            is_missed = applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
+            self._num_missed += is_missed
+            self._control.num_missed += is_missed
+            missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
+
+            next_tick, next_seen = self._observe(after_ns=applied.t_commanded_ns)
+            reward, is_terminated = self._env.outcome_of(next_seen)
+            is_truncated = index == spec.max_steps - 1 and not is_terminated
+            self._rewards.append(reward)
+            values: dict[str, Any] = {
+                "action": decided.action,
+                "action_executed": applied.executed,
+                "reward": reward,
+                "terminated": is_terminated,
+                "truncated": is_truncated,
+                "t_scheduled_ns": tick.scheduled_ns,
+                "t_observed_ns": seen.t_observed_ns,
+                "deadline_missed": is_missed,
+            }
+            self._record(values | _fate(decided, applied), next_seen)
+            if is_terminated or is_truncated:
+                return ""
+            if missed_in_a_row >= self._limits.max_missed_in_a_row:
+                self._env.hold()
+                return f"{missed_in_a_row} deadlines missed in a row: the planner is too slow"
+            if self._should_stop():
+                self._env.hold()
+                return STOPPED
+            tick, seen = next_tick, next_seen
+        raise AssertionError("a trial ends at its last step at the latest")
+
+    def _observe(self, *, after_ns: int = -1) -> tuple[Tick, Observation]:
+        """Waits for the first tick that is due at `after_ns` or later, and looks."""
+        tick = self._ticker.wait()
+        while tick.scheduled_ns < after_ns:
+            tick = self._ticker.wait()
+        self._control.num_ticks += 1
+        self._control.loop_heartbeat_ns = time.monotonic_ns()
+        seen = self._env.observe()
+        for name in self._floats:
+            if not np.isfinite(seen.fields[name]).all():
+                raise RobotFault("observation_not_finite", f"{name} is not finite")
+        return tick, seen
+
+    def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
+        began_ns = self._clock.now_ns()
+        late_ns = began_ns - tick.scheduled_ns
+        usual_ns = statistics.median(self._plan_ns) if self._plan_ns else 0
+        if usual_ns <= self._period_ns < late_ns + usual_ns:
+            return self._fall_back(began_ns, order.provenance.weights_version)
+        choice = pilot.act(seen.fields, is_eval=order.is_eval)
+        planned_ns = self._clock.now_ns()
+        self._plan_ns.append(planned_ns - began_ns)
+        self._rest = rest_of_plan(pilot)
+        limit = self._limits.max_uncertainty
+        is_held = limit is not None and not choice.uncertainty <= limit
+        return _Decided(
+            # What is neither finite nor of the right size goes to the gate as it is: it latches.
+            action=np.zeros_like(choice.action) if is_held else np.clip(choice.action, -1.0, 1.0),
+            planned_ns=planned_ns,
+            version=order.provenance.weights_version,
+            value=choice.value,
+            uncertainty=choice.uncertainty,
+            fallback=Fallback.HOLD if is_held else Fallback.NONE,
+        )
+
+    def _fall_back(self, now_ns: int, version: int) -> _Decided:
+        if not len(self._rest):
+            still = np.zeros(self._env.spec.action_size, np.float32)
+            return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
+        action, self._rest = np.clip(self._rest[0], -1.0, 1.0), self._rest[1:]
+        return _Decided(
+            action=action, planned_ns=now_ns, version=version, fallback=Fallback.SHIFTED
+        )
+
+    def _record(self, values: Mapping[str, Any], next_seen: Observation) -> None:
+        columns = {n: np.asarray(values[n], dtype) for n, dtype in self._dtypes.items()}
+        self._writer.step(columns, next_seen.fields)
+
+
+def _fate(decided: _Decided, applied: Applied) -> dict[str, Any]:
+    return {
+        "t_planned_ns": decided.planned_ns,
+        "t_commanded_ns": applied.t_commanded_ns,
+        "plan_value": decided.value,
+        "plan_uncertainty": decided.uncertainty,
+        "weights_version": decided.version,
+        "fallback": FALLBACK_CODES[decided.fallback],
+        "clamped": applied.clamped,
+    }
+
+
+@contextmanager
+def quiet_memory() -> Iterator[None]:
+    """Keeps the garbage collector out of the way while a trial runs."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
