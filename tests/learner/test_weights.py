@@ -39,7 +39,7 @@ def make_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     return {
         "q.weight": draw.normal(size=(5, 3)).astype(np.float32),
         "encoder.bias": draw.normal(size=7).astype(np.float32),
-        "scale": np.float32(2.0).reshape(()),
+        "scale": np.array(2.0, np.float32),
     }
 
 
