@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from learner.losses import ensemble_uncertainty
+from learner.losses import ensemble_uncertainty, widened
 from learner.world_model import ActorModel
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ class Evaluator:
     ) -> None:
         self.model, self.latent, self.draws, self.lambda_ = model, latent, draws, lambda_
         horizon = draws.policy.shape[0]
-        steps = torch.arange(horizon + 1, device=latent.device, dtype=torch.float32)
-        discounts = gamma**steps
+        exact = torch.float64 if latent.dtype == torch.float64 else torch.float32
+        discounts = gamma ** torch.arange(horizon + 1, device=latent.device, dtype=exact)
         self.discounts, self.last_discount = discounts[:-1, None, None], discounts[-1]
         z = self._start(draws.policy.shape[2])
         joints, actions = [], []
         for noise in draws.policy:
             action = model.act(z, noise.to(z.dtype))
             joints.append(torch.cat([z, action], -1))
-            actions.append(action.float())
+            actions.append(widened(action))
             z = model.dynamics(joints[-1])
         joint = torch.stack(joints)
         self.policy_actions = torch.stack(actions)  # [H, B, P, A]
@@ -54,7 +54,8 @@ class Evaluator:
             returns = rewards + self.last_discount * self._pair_minimum(self._q(end), iteration)
             return returns.nan_to_num(nan=0.0)
         rows = joint.shape[0] * joint.shape[1] * joint.shape[2]
-        q = self.model.q(torch.cat([joint.flatten(0, 2), end.flatten(0, 1)])).float()
+        q = self.model.q(torch.cat([joint.flatten(0, 2), end.flatten(0, 1)]))
+        q = widened(q)
         steps, last = q[:, :rows].view(-1, *joint.shape[:3]), q[:, rows:].view(-1, *end.shape[:2])
         penalty = self._step_penalty(steps)  # [B, N]
         rewards = rewards - torch.nn.functional.pad(penalty, (0, self._policy_end.shape[1]))
@@ -82,7 +83,7 @@ class Evaluator:
     ) -> Tensor:
         """One latent's candidates. [H, N, Z+A], [n, Z+A], [n] -> [n]"""
         pair = self.draws.pairs[iteration, b].tolist()
-        lowest = self.model.q(end, pair).float().min(0).values
+        lowest = widened(self.model.q(end, pair)).min(0).values
         bound = known + self.last_discount * lowest
         returns = torch.full_like(bound, -torch.inf)
         num_samples = joint.shape[1]
@@ -91,7 +92,8 @@ class Evaluator:
             chunk, order = order[:num_elites], order[num_elites:]
             is_sample = chunk < num_samples
             sampled = joint[:, chunk[is_sample]]
-            q = self.model.q(torch.cat([sampled.flatten(0, 1), end[chunk]])).float()
+            q = self.model.q(torch.cat([sampled.flatten(0, 1), end[chunk]]))
+            q = widened(q)
             rows = sampled.shape[0] * sampled.shape[1]
             penalty = torch.zeros_like(bound[chunk])
             u = ensemble_uncertainty(q[:, :rows]).view(sampled.shape[:2])
@@ -118,12 +120,12 @@ class Evaluator:
 
     def _rewards(self, joint: Tensor) -> Tensor:
         """Returns sum gamma^t R. [H, B, N, Z+A] -> [B, N]"""
-        rewards = self.model.reward_head(joint).squeeze(-1).float()
+        rewards = widened(self.model.reward_head(joint).squeeze(-1))
         return (self.discounts * rewards).sum(0)
 
     def _q(self, joint: Tensor) -> Tensor:
         """Returns all Q values. [..., Z+A] -> [E, ...]"""
-        return self.model.q(joint.reshape(-1, joint.shape[-1])).float().view(-1, *joint.shape[:-1])
+        return widened(self.model.q(joint.flatten(0, -2))).view(-1, *joint.shape[:-1])
 
     def _step_penalty(self, q: Tensor) -> Tensor:
         """Returns lambda sum gamma^t u. [E, H, B, N] -> [B, N]"""

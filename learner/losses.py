@@ -16,6 +16,11 @@ from torch import Tensor
 MAX_AWR_WEIGHT = 100.0
 
 
+def widened(value: Tensor) -> Tensor:
+    """Returns half-precision numbers as float32 and others as they are."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
 def validity(done: Tensor) -> Tensor:
     """Returns m_t: 1 until the first `done` and on it, 0 after. [H, B] -> [H, B]"""
     before = torch.cat([torch.zeros_like(done[:1]), done[:-1]])
@@ -40,7 +45,7 @@ def consistency_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 def expectile_loss(difference: Tensor, tau: float) -> Tensor:
     """Returns |tau - 1[u <= 0]| u^2 of u = target - estimate; any shape."""
-    weight = torch.where(difference > 0, tau, 1.0 - tau)
+    weight = (tau - (difference <= 0).to(difference.dtype)).abs()
     return weight * difference.square()
 
 
@@ -73,7 +78,8 @@ def policy_loss(
 
 def ensemble_uncertainty(values: Tensor) -> Tensor:
     """Returns u, the unbiased standard deviation over the ensemble. [E, ...] -> [...]"""
-    return values.std(0, correction=1)
+    spread = (values - values.mean(0)).square().sum(0)
+    return (spread / (values.shape[0] - 1)).sqrt()  # not torch.std: it warns where nothing is left
 
 
 def td_abs(weights: Tensor, delta: Tensor) -> Tensor:

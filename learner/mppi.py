@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learner.candidates import Evaluator
-from learner.losses import ensemble_uncertainty
+from learner.losses import ensemble_uncertainty, widened
 from learner.world_model import POLICY_STD, ActorModel
 
 
@@ -217,7 +217,7 @@ def plan(
     chosen = (scores.log() + draws.elite).argmax(-1, keepdim=True)  # [B, 1]
     first = elites[0].gather(1, chosen[:, :, None].expand(-1, -1, mean.shape[2])).squeeze(1)
     action = (first + std[0] * draws.action).clamp(-1.0, 1.0)
-    q = model.q_values(latent, action.to(latent.dtype)).float()
+    q = widened(model.q_values(latent, action.to(latent.dtype)))
     return PlanResult(
         action=action,
         mean=mean.transpose(0, 1).contiguous(),
@@ -232,10 +232,10 @@ def act_with_policy(
 ) -> PlanResult:
     """Acts with pi alone, its noise taken from the draws; value is the drawn pair's lower Q."""
     action = model.act(latent, draws.action.to(latent.dtype))
-    q = model.q_values(latent, action).float()
+    q = widened(model.q_values(latent, action))
     pair = q.gather(0, draws.pairs[0].mT)
     return PlanResult(
-        action=action.float(),
+        action=widened(action),
         mean=previous_mean,
         std=torch.full_like(previous_mean, POLICY_STD),
         value=pair.min(0).values,

@@ -224,7 +224,7 @@ class FowmAlgorithm:
             q = self.target.q(rows, members)
         else:
             q = self.target.q(rows)
-        lowest = q.float()[pairs].min(1).values.view(2, *shape)
+        lowest = losses.widened(q)[pairs].min(1).values.view(2, *shape)
         return lowest[0], lowest[1]
 
     def _model_step(self, batch: Batch, draws: UpdateDraws) -> tuple[UpdateResult, Tensor, Tensor]:
@@ -233,8 +233,9 @@ class FowmAlgorithm:
         reward, mask, done = (x.squeeze(-1) for x in (batch.reward, batch.mask, batch.done))
         with torch.no_grad():
             next_z = model.encode(next_observations)
-            target_z = self.target.encoder(next_observations).float()
-            y = losses.td_target(reward, mask, model.value(next_z).float(), config.discount)
+            target_z = losses.widened(self.target.encoder(next_observations))
+            next_v = losses.widened(model.value(next_z))
+            y = losses.td_target(reward, mask, next_v, config.discount)
         z, joints, predicted = model.encode(observations), [], []
         for action in batch.action:
             joints.append(torch.cat([z, action.to(z.dtype)], -1))
@@ -244,13 +245,15 @@ class FowmAlgorithm:
         latents = joint[..., : model.latent_size]
         with torch.no_grad():
             value_q, policy_q = self._pair_minima(joint.detach(), draws)
-        q = model.q(joint.flatten(0, 1)).float().view(-1, *reward.shape)
-        v = model.value(latents).float()
+        q = losses.widened(model.q(joint.flatten(0, 1))).view(-1, *reward.shape)
+        v = losses.widened(model.value(latents))
         weights = losses.temporal_weights(done, config.temporal_weight)
         delta = q - y
+        next_latents = losses.widened(torch.stack(predicted))
+        rewards = losses.widened(model.reward_head(joint).squeeze(-1))
         per_sample = {
-            "consistency_loss": losses.consistency_loss(torch.stack(predicted).float(), target_z),
-            "reward_loss": (model.reward_head(joint).squeeze(-1).float() - reward).square(),
+            "consistency_loss": losses.consistency_loss(next_latents, target_z),
+            "reward_loss": (rewards - reward).square(),
             "q_loss": delta.square().sum(0),
             "v_loss": losses.expectile_loss(value_q - v, config.expectile),
         }
@@ -278,10 +281,10 @@ class FowmAlgorithm:
     def _policy_step(self, batch: Batch, latents: Tensor, lowest_q: Tensor) -> dict[str, Tensor]:
         config, done = self.config, batch.done.squeeze(-1)
         with torch.no_grad():
-            advantage = lowest_q - self.model.value(latents).float()
+            advantage = lowest_q - losses.widened(self.model.value(latents))
             counted = done if config.mask_pi_loss else torch.zeros_like(done)
             weights = losses.temporal_weights(counted, config.temporal_weight)
-        mean = self.model.act(latents).float()
+        mean = losses.widened(self.model.act(latents))
         loss = losses.policy_loss(mean, batch.action, advantage, config.awr_temperature, weights)
         self._policy_adam.zero_grad()
         loss.backward()
