@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from learner.batch import Batch
-from learner.replay import OFFLINE, ONLINE, Replay, ReplayBuffer
+from learner.replay import OFFLINE, ONLINE, Replay
+from learner.replay_buffer import ReplayBuffer
 
 
 class NothingToSample(RuntimeError):

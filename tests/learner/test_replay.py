@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from learner.replay import OFFLINE, ONLINE, Replay, ReplayBuffer, ReplayConfig
+from learner.replay import OFFLINE, ONLINE, Replay
+from learner.replay_buffer import ReplayBuffer
 from learner.sampler import Mixture, SequenceSampler
-from protos.trial import Outcome, Source, SpecMismatch
+from learner.trainer_config import ReplayConfig
+from protos.trial import Outcome, Source, SpecMismatch, Trial
 from tests.learner.trials import make_spec, make_trial, trial_id_of
 
 
@@ -145,11 +147,12 @@ def test_a_restored_buffer_draws_as_the_one_it_was_saved_from() -> None:
         torch.tensor(live_rows(first)), torch.arange(1.0, 10.0), torch.ones(9, dtype=torch.bool)
     )
     second = make_buffer([], capacity_steps=12)
-    for stored in first.trials:
-        number = int(stored.trial_id[-4:], 16)
-        second.restore(make_trial(number, num_steps=stored.num_steps), stored)
-    second.has_evicted = first.has_evicted
-    second.load_priorities(first.priority)
+    lengths_of = {t.trial_id: t.num_steps for t in first.trials}
+
+    def load(trial_id: str) -> Trial:
+        return make_trial(int(trial_id[-4:], 16), num_steps=lengths_of[trial_id])
+
+    second.load_state_dict(first.state_dict(), load)
     for buffer in (first, second):
         buffer.add(make_trial(77, num_steps=5))
     assert first.trials == second.trials
@@ -160,6 +163,25 @@ def test_a_restored_buffer_draws_as_the_one_it_was_saved_from() -> None:
     assert torch.equal(draws[0].indices, draws[1].indices)
     assert torch.equal(draws[0].weights, draws[1].weights)
     assert torch.equal(draws[0].next_observations["state"], draws[1].next_observations["state"])
+
+
+def test_a_trial_that_cannot_be_read_any_more_leaves_a_hole_that_is_never_drawn() -> None:
+    first = make_buffer([4, 4, 4])
+    second = make_buffer([])
+    second.load_state_dict(
+        first.state_dict(),
+        lambda i: None if i == trial_id_of(1) else make_trial(int(i[-4:], 16), num_steps=4),
+    )
+    assert [t.trial_id for t in second.trials] == [trial_id_of(0), trial_id_of(2)]
+    assert live_rows(second) == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert second.add(make_trial(5, num_steps=4)).start_row == 5
+
+
+def test_ranges_cover_every_observation_and_nothing_else() -> None:
+    low, high = make_buffer([4, 7, 2]).ranges()["state"]
+    assert low.tolist() == [0, 0, 0, 0]
+    assert high.tolist() == [2, 7, 0, 0]
+    assert "image.front" not in make_buffer([4]).ranges()
 
 
 def test_only_trainable_trials_of_the_same_spec_enter() -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from learner.replay import OFFLINE, ONLINE, Replay, ReplayBuffer, ReplayConfig
+from learner.replay import OFFLINE, ONLINE, Replay
+from learner.replay_buffer import ReplayBuffer
 from learner.sampler import Mixture, NothingToSample, SequenceSampler, draw_rows
+from learner.trainer_config import ReplayConfig
 from protos.trial import Source
 from tests.learner.trials import make_spec, make_trial
 
