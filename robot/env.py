@@ -148,7 +148,7 @@ class RobotEnv:
             RobotFault: A fault is latched or latches on the way.
         """
         if self.fault is not None:
-            raise self.fault
+            raise self.fault.again()
         pose = self._task.begin(seed, position_index)
         self._gate.start(pose)
         self._arm.reset(pose)

@@ -21,6 +21,11 @@ class RobotFault(RuntimeError):
         super().__init__(f"{code}: {message}")
         self.code = code
         """Short lower-case name of the cause, such as `action_not_finite`."""
+        self.message = message
+
+    def again(self) -> RobotFault:
+        """Returns the same fault to raise once more, without the traces of earlier raises."""
+        return RobotFault(self.code, self.message)
 
 
 @dataclass(frozen=True, kw_only=True)

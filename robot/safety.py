@@ -33,7 +33,8 @@ class SafetyLimits:
     max_step_m: float = 0.05
     """Longest displacement of the target by one action."""
     max_speed_m_s: float = 0.25
-    """Greatest speed of the target along its path."""
+    """Greatest speed of the target along its path, also for a caller that sends actions too fast:
+    each action may use what time has allowed since, by the arm's own time stamps."""
     max_lag_m: float = 0.15
     """The arm further than this from its target is a fault: it is blocked or not following."""
     max_outside_m: float = 0.03
@@ -96,6 +97,11 @@ class SafetyGate:
         self._low = np.array([*limits.box_low_m, 0.0])
         self._high = np.array([*limits.box_high_m, 1.0])
         self._max_move_m = min(limits.max_step_m, limits.max_speed_m_s * period_s)
+        # Path the speed limit allows now. It grows with time up to one and a half periods' worth,
+        # so that a tick a little early after one a little late is not clamped.
+        self._max_allowance_m = 1.5 * limits.max_speed_m_s * period_s
+        self._allowance_m = self._max_allowance_m
+        self._checked_ns: int | None = None
         self._target: np.ndarray | None = None
         self._fault: RobotFault | None = None
 
@@ -112,6 +118,8 @@ class SafetyGate:
         if not inside:  # NaN lands here too
             raise self._latch("start_outside_box", f"start pose {pose} is outside the box")
         self._target = np.clip(target, self._low, self._high)
+        self._allowance_m = self._max_allowance_m
+        self._checked_ns = None
 
     def check(self, action: np.ndarray, state: ArmState) -> GateResult:
         """Returns the nearest target within the limits, along the direction asked for.
@@ -138,11 +146,13 @@ class SafetyGate:
 
         move = np.zeros(4)
         move[self._axes] = np.clip(asked, -1.0, 1.0) * self._scale
+        longest_m = min(self._max_move_m, self._allowed_path_m(state.t_ns))
         length_m = float(np.linalg.norm(move[:3]))
-        if length_m > self._max_move_m:
-            move[:3] *= self._max_move_m / length_m
+        if length_m > longest_m:
+            move[:3] *= longest_m / length_m
         target = np.clip(self._target + move, self._low, self._high)
         executed = ((target - self._target)[self._axes] / self._scale).astype(np.float32)
+        self._allowance_m -= float(np.linalg.norm((target - self._target)[:3]))
         differs = np.abs(executed - asked) > _SAME
         differs &= self._counts_as_clamp
         self._target = target
@@ -159,6 +169,15 @@ class SafetyGate:
         """Clears the latched fault; the next trial has to begin with `start`."""
         self._fault = None
         self._target = None
+
+    def _allowed_path_m(self, t_ns: int) -> float:
+        if self._checked_ns is not None:
+            elapsed_s = max(t_ns - self._checked_ns, 0) * 1e-9
+            self._allowance_m = min(
+                self._allowance_m + self.limits.max_speed_m_s * elapsed_s, self._max_allowance_m
+            )
+        self._checked_ns = t_ns if self._checked_ns is None else max(t_ns, self._checked_ns)
+        return max(self._allowance_m, 0.0)
 
     def _check_state(self, state: ArmState) -> None:
         assert self._target is not None
@@ -179,4 +198,4 @@ class SafetyGate:
 
     def _raise_if_latched(self) -> None:
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.again()

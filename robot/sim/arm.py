@@ -75,7 +75,7 @@ class SimArm:
 
     def _check_ready(self) -> None:
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.again()
         if not self._is_connected:
             raise RobotFault("not_connected", "call connect() first")
 

@@ -13,12 +13,19 @@ _NO_GL = (
 )
 
 try:
-    import mujoco
-except (AttributeError, OSError) as error:
-    # How PyOpenGL's loader shows that libEGL is missing.
+    import mujoco as _mujoco
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"{error}: the simulated robot needs MuJoCo, `pip install 'offworld[sim]'`"
+    ) from error
+except (AttributeError, ImportError, OSError, RuntimeError) as error:
+    # AttributeError is how PyOpenGL's loader shows that libEGL is missing.
     raise ImportError(_NO_GL.format(gl=os.environ["MUJOCO_GL"], cause=f" ({error})")) from error
 
 __all__ = ["make_renderer", "mujoco"]
+
+# The bindings come without types.
+mujoco: Any = _mujoco
 
 
 def make_renderer(model: Any, size: int) -> Any:
@@ -29,11 +36,11 @@ def make_renderer(model: Any, size: int) -> Any:
     Raises:
         ImportError: There is no OpenGL here; the message says what to install.
     """
-    # The package swallows its own ImportError and comes up without the class.
-    renderer_type = getattr(mujoco, "Renderer", None)
-    if renderer_type is None:
-        raise ImportError(_NO_GL.format(gl=os.environ["MUJOCO_GL"], cause=""))
-    renderer = renderer_type(model, size, size)
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    try:
+        renderer = mujoco.Renderer(model, size, size)
+    except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
+        cause = f" ({error})"
+        raise ImportError(_NO_GL.format(gl=os.environ["MUJOCO_GL"], cause=cause)) from error
+    renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = 0
+    renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = 0
     return renderer

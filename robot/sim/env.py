@@ -1,16 +1,26 @@
-"""Puts a simulated workspace together behind the environment every robot has."""
+"""Puts a simulated workspace together behind the environment every robot has.
+
+MuJoCo is imported when a workspace is made, not before: the spec and the configuration can be read
+on a machine without it.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.env import RobotEnv, make_spec
+from robot.interfaces import Reward, Task
 from robot.rewards import PickReward, ReachReward
-from robot.safety import SafetyGate
+from robot.safety import GRIPPER_AXIS, SafetyGate
 from robot.sim.config import SimConfig
 
+if TYPE_CHECKING:
+    from robot.sim.world import SimWorld
+
 CAMERA = "front"
-ACTION_NAMES = {"reach": ("x", "y"), "pick": ("x", "y", "z", "gripper")}
+ACTION_NAMES = {"reach": ("x", "y"), "pick": ("x", "y", "z", GRIPPER_AXIS)}
 
 
 def make_sim_spec(config: SimConfig) -> RobotSpec:
@@ -22,11 +32,37 @@ def make_sim_spec(config: SimConfig) -> RobotSpec:
         image_size=config.image_size,
         action_names=names,
         action_scale=[
-            config.gripper_scale if name == "gripper" else config.action_scale_m for name in names
+            config.gripper_scale if name == GRIPPER_AXIS else config.action_scale_m
+            for name in names
         ],
         control_hz=config.control_hz,
         max_steps=config.max_steps,
     )
+
+
+def make_sim_gate(config: SimConfig) -> SafetyGate:
+    """Returns the gate of the simulated robot."""
+    spec = make_sim_spec(config)
+    return SafetyGate(
+        config.limits,
+        action_names=spec.action_names,
+        action_scale=spec.action_scale,
+        period_s=1.0 / config.control_hz,
+    )
+
+
+def make_reward(config: SimConfig) -> Reward:
+    """Returns the reward of the task."""
+    if config.task == "reach":
+        return ReachReward(config.reach_tolerance_m)
+    return PickReward(config.lift_height_m)
+
+
+def make_sim_task(config: SimConfig, world: SimWorld) -> Task:
+    """Returns the task in its world."""
+    from robot.sim.tasks import PickTask, ReachTask
+
+    return ReachTask(world) if config.task == "reach" else PickTask(world)
 
 
 def make_sim_env(config: SimConfig, clock: Clock) -> RobotEnv:
@@ -37,25 +73,15 @@ def make_sim_env(config: SimConfig, clock: Clock) -> RobotEnv:
     """
     from robot.sim.arm import SimArm
     from robot.sim.camera import SimCamera
-    from robot.sim.tasks import PickTask, ReachTask
     from robot.sim.world import SimWorld
 
-    spec = make_sim_spec(config)
     world = SimWorld(config, clock)
-    is_reach = config.task == "reach"
     return RobotEnv(
         arm=SimArm(world),
         cameras=[SimCamera(world, CAMERA)],
-        reward=(
-            ReachReward(config.reach_tolerance_m) if is_reach else PickReward(config.lift_height_m)
-        ),
-        gate=SafetyGate(
-            config.limits,
-            action_names=spec.action_names,
-            action_scale=spec.action_scale,
-            period_s=1.0 / config.control_hz,
-        ),
-        task=ReachTask(world) if is_reach else PickTask(world),
-        spec=spec,
+        reward=make_reward(config),
+        gate=make_sim_gate(config),
+        task=make_sim_task(config, world),
+        spec=make_sim_spec(config),
         clock=clock,
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from robot.sim.arm_model import HOME_RAD, JOINTS, make_arm_mjcf
 from robot.sim.engine import mujoco
-from robot.sim.scene import HOME_RAD, JOINTS, make_arm_mjcf
 
 DAMPING = 1e-4
 """Square of the damping of the least-squares inverse."""

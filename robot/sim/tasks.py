@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 
 from robot.interfaces import StartPose
+from robot.sim.arm_model import FINGER_TRAVEL_M
 from robot.sim.config import EVAL_POSITIONS, REGIONS, TABLE_MARGIN_M, SimConfig
-from robot.sim.scene import (
-    FINGER_TRAVEL_M,
-    PRISM_HEIGHT_M,
-    PRISM_RADIUS_M,
-    TOOL_OFFSET_M,
-)
+from robot.sim.objects import PRISM_HEIGHT_M, PRISM_RADIUS_M, TOOL_OFFSET_M
 from robot.sim.world import SimWorld
 
 REACH_HEIGHT_M = 0.07
@@ -86,7 +82,11 @@ class ReachTask:
         placement = Placement(config, seed, position_index)
         offset = np.array(TOOL_OFFSET_M) if config.variation == "tool_offset" else np.zeros(2)
         start, target = placement.start(), placement.place()
-        while float(np.linalg.norm(start + offset - target)) < MIN_START_DISTANCE_M:
+        # The fixed positions are far enough apart as they are.
+        while (
+            position_index is None
+            and float(np.linalg.norm(start + offset - target)) < MIN_START_DISTANCE_M
+        ):
             start, target = placement.start(), placement.place()
         self._world.reset()
         self._world.place_body("target", np.array([*target, 0.001]))

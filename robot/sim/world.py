@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 
 from robot.clock import Clock
+from robot.sim.arm_model import FINGER_TRAVEL_M, JOINTS
 from robot.sim.config import SimConfig
 from robot.sim.engine import mujoco
 from robot.sim.kinematics import ToolKinematics
-from robot.sim.scene import FINGER_TRAVEL_M, JOINTS, TIMESTEP_S, make_scene_mjcf
+from robot.sim.scene import TIMESTEP_S, make_scene_mjcf
 
 MAX_CATCH_UP_S = 1.0
 SERVO_STEPS = 5
@@ -61,10 +62,15 @@ class SimWorld:
         self._is_frozen = True
         self._origin_ns = clock.now_ns()
         self._num_steps = 0
+        mujoco.mj_forward(self.model, self.data)
 
     def reset(self) -> None:
         """Puts everything back to how the model defines it, with time starting now."""
         mujoco.mj_resetData(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        self._commanded = np.zeros(self._num_joints)
+        self._target_opening = self._opening = 0.0
+        self._is_frozen = True
         self._restart_time()
 
     def place_body(self, name: str, position_m: np.ndarray, yaw_rad: float = 0.0) -> None:
