@@ -6,6 +6,7 @@ Imports the standard library only, so the control loop can use it too.
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import logging
 import os
 import signal
@@ -69,6 +70,14 @@ def _watch_parent(parent_pid: int) -> None:
     while os.getppid() == parent_pid:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def software_version() -> str:
+    """Returns the version of offworld that runs; empty when it runs without being installed."""
+    try:
+        return importlib.metadata.version("offworld")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def write_aside(path: Path, text: str) -> None:

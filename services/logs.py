@@ -1,0 +1,84 @@
+"""The one place that configures logging: one line an event, for journald or for a terminal.
+
+Under systemd a line begins with its priority and has no time, both of which the journal adds by
+itself. Text that came over the network is escaped: nothing that is logged can forge a line, move a
+cursor or colour a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from typing import TextIO
+
+_PRIORITY = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+MAX_LINE_CHARS = 4000
+
+
+def escape(text: str) -> str:
+    """Returns `text` with everything that is not printable written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats one record as one line, with its traceback on lines of its own.
+
+    Args:
+        process: What to call this process, such as `ingress`.
+        is_journal: The reader is journald.
+    """
+
+    def __init__(self, process: str, *, is_journal: bool) -> None:
+        super().__init__()
+        self._process = process
+        self._is_journal = is_journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line without its end."""
+        message = escape(record.getMessage())
+        if len(message) > MAX_LINE_CHARS:
+            message = message[:MAX_LINE_CHARS] + "..."
+        line = f"{record.levelname} {self._process} {record.name}: {message}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        if self._is_journal:
+            prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
+            return "\n".join(prefix + part for part in line.split("\n"))
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{stamp}.{int(record.msecs):03d}Z {line}"
+
+
+def configure_logging(
+    process: str, *, level: str = "INFO", stream: TextIO | None = None
+) -> logging.Handler:
+    """Sends the records of this process to standard error; replaces an earlier configuration.
+
+    Args:
+        process: What to call this process.
+        level: Least severe level that is shown.
+        stream: Where to write instead.
+
+    Returns:
+        The handler, so that it can be taken away again.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    is_journal = stream is None and "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(LineFormatter(process, is_journal=is_journal))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, LineFormatter):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    return handler
