@@ -74,7 +74,7 @@ def _camera(config: SimConfig) -> str:
     low, high = config.limits.box_low_m, config.limits.box_high_m
     middle_x, middle_y = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
     forward, height, pitch, fovy = (
-        (0.58, 0.92, 0.96, 23.0) if config.task == "reach" else (0.66, 0.84, 0.80, 29.0)
+        (0.58, 0.92, 0.96, 23.0) if config.task == "reach" else (0.66, 0.84, 0.79, 30.0)
     )
     position = (middle_x + forward, middle_y, height)
     up = (-math.sin(pitch), 0.0, math.cos(pitch))

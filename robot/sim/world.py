@@ -80,12 +80,14 @@ class SimWorld:
         if mocap >= 0:
             self.data.mocap_pos[mocap] = position_m
             self.data.mocap_quat[mocap] = turn
+            mujoco.mj_forward(self.model, self.data)
             return
         start = int(self.model.joint(name).qposadr[0])
         self.data.qpos[start : start + 3] = position_m
         self.data.qpos[start + 3 : start + 7] = turn
         speed = int(self.model.joint(name).dofadr[0])
         self.data.qvel[speed : speed + 6] = 0.0
+        mujoco.mj_forward(self.model, self.data)
 
     def place_arm(self, position_m: np.ndarray, opening: float) -> None:
         """Puts the arm at rest with its tool at `position_m` [3] and lets everything settle.

@@ -79,6 +79,16 @@ def test_exploration_covers_the_box_and_runs_into_its_borders():
     assert np.abs(actions).max() <= 1.0
 
 
+def test_wild_motion_in_pick_breaks_nothing():
+    config = SimConfig(image_size=8, task="pick", variation="distractors", max_steps=60)
+    trials = run(config, Explorer(4), 5)
+    for trial in trials:
+        state = trial.observations["state"]
+        assert np.all(state[:, :3] > np.array(config.limits.box_low_m) - 0.02)
+        assert np.all(state[:, :3] < np.array(config.limits.box_high_m) + 0.02)
+        assert np.all(np.abs(state[:, 3] - np.pi) < 0.2)
+
+
 @pytest.mark.parametrize("make", [ReachExpert, PickExpert])
 def test_experts_say_that_they_need_truth(make):
     expert = make(REACH)

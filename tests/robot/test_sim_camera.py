@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_held_object_and_target_are_whole_in_the_picture_at_every_edge(reach):
                 assert columns.min() > 0
                 assert rows.max() < image.shape[0] - 1
                 assert columns.max() < image.shape[1] - 1
+
+
+def test_the_object_to_pick_is_whole_in_the_picture_everywhere_in_the_box():
+    world = SimWorld(SimConfig(task="pick"), SimulatedClock())
+    camera = SimCamera(world)
+    low, high = LIMITS.box_low_m, LIMITS.box_high_m
+    for corner in itertools.product(*zip(low, high, strict=True)):
+        world.reset()
+        away_m = np.array([0.25, -np.sign(corner[1]) * 0.15, 0.1])
+        world.place_arm(away_m, 1.0)
+        world.place_body("object", np.array(corner))
+        mask = is_red(camera.read().image)
+        rows, columns = np.nonzero(mask)
+        assert mask.sum() >= 200
+        assert min(rows.min(), columns.min()) > 0
+        assert max(rows.max(), columns.max()) < mask.shape[0] - 1
+    camera.close()
 
 
 def test_the_box_fills_the_picture(reach):
