@@ -1,0 +1,100 @@
+"""Means are means, lines are JSON, and TensorBoard shows the same numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from learner.ledger import TrialRow
+from learner.metrics import Metrics
+from protos.trial import Outcome, Source
+from tests.learner.trials import make_trial
+
+
+def make_row(number: int, outcome: Outcome, source: Source = Source.ONLINE) -> TrialRow:
+    trial = make_trial(number, outcome=outcome, source=source)
+    row = TrialRow.from_trial(trial, digest="d", group_sha256="g", committed_unix_ns=1)
+    return TrialRow(**{**{k: getattr(row, k) for k in row.__dataclass_fields__}, "ledger_seq": 7})
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_line_holds_the_means_since_the_one_before(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, is_tensorboard_on=False, unix_ns=lambda: 5)
+    for value in (1.0, 2.0, 6.0):
+        metrics.add({"q_loss": torch.tensor(value), "v_loss": torch.tensor(2 * value)})
+    metrics.add({"other": torch.tensor(4.0)})
+    assert metrics.write(30, {"updates_owed": 8}) == {
+        "q_loss": 3.0,
+        "v_loss": 6.0,
+        "other": 4.0,
+        "updates_owed": 8,
+    }
+    metrics.add({"q_loss": torch.tensor(10.0), "v_loss": torch.tensor(0.0)})
+    metrics.write(31, {})
+    metrics.close()
+    start, first, second = lines_of(tmp_path)
+    assert start == {"kind": "start", "num_updates": 0, "unix_ns": 5}
+    assert first["q_loss"] == 3.0
+    assert second == {
+        "kind": "updates",
+        "num_updates": 31,
+        "unix_ns": 5,
+        "q_loss": 10.0,
+        "v_loss": 0.0,
+    }
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, is_tensorboard_on=False)
+    metrics.add({"loss": torch.tensor(float("nan"))})
+    metrics.write(1, {"rate": float("inf")})
+    metrics.close()
+    assert lines_of(tmp_path)[-1]["loss"] is None
+    assert lines_of(tmp_path)[-1]["rate"] is None
+
+
+def test_a_line_cut_short_by_a_kill_spoils_no_other(tmp_path: Path) -> None:
+    Metrics(tmp_path, is_tensorboard_on=False).close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "upda')
+    metrics = Metrics(tmp_path, num_updates=4, is_tensorboard_on=False)
+    metrics.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["num_updates"] == 4
+    assert len(lines) == 3
+
+
+def test_tensorboard_shows_the_same(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.add({"consistency_loss": torch.tensor(0.25)})
+    metrics.write(100, {"updates_per_second": 12.5})
+    metrics.write_trial(make_row(1, Outcome.SUCCESS), 100)
+    metrics.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {
+        "consistency_loss",
+        "updates_per_second",
+        "trials/online_success",
+        "trials/online_total_reward",
+    }
+    (loss,) = events.Scalars("consistency_loss")
+    assert (loss.step, loss.value) == (100, 0.25)
+    (success,) = events.Scalars("trials/online_success")
+    assert (success.step, success.value) == (7, 1.0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.FAILURE])
+def test_each_trial_is_a_line(tmp_path: Path, outcome: Outcome) -> None:
+    metrics = Metrics(tmp_path, is_tensorboard_on=False)
+    metrics.write_trial(make_row(1, outcome, Source.EVAL), 40)
+    metrics.close()
+    line = lines_of(tmp_path)[-1]
+    assert line["success"] == float(outcome is Outcome.SUCCESS)
+    assert (line["kind"], line["source"], line["ledger_seq"]) == ("trial", "eval", 7)
