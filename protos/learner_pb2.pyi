@@ -137,7 +137,7 @@ class HelloReply(_message.Message):
     def __init__(self, verdict: _Optional[_Union[HelloVerdict, str]] = ..., message: _Optional[str] = ..., difference: _Optional[_Iterable[str]] = ..., run_id: _Optional[str] = ..., lease_token: _Optional[int] = ..., lease_ttl_s: _Optional[float] = ..., policy_config_json: _Optional[str] = ..., latest_weights: _Optional[_Union[WeightsRef, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., learner_unix_ns: _Optional[int] = ..., software: _Optional[str] = ..., proto_major: _Optional[int] = ..., proto_minor: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("lease_token", "loop_state", "weights_version", "spool_trials", "spool_bytes", "fault", "rejected_trials")
+    __slots__ = ("lease_token", "loop_state", "weights_version", "spool_trials", "spool_bytes", "fault", "rejected_trials", "is_leaving")
     LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     LOOP_STATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,7 @@ class HeartbeatRequest(_message.Message):
     SPOOL_BYTES_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     REJECTED_TRIALS_FIELD_NUMBER: _ClassVar[int]
+    IS_LEAVING_FIELD_NUMBER: _ClassVar[int]
     lease_token: int
     loop_state: str
     weights_version: int
@@ -152,7 +153,8 @@ class HeartbeatRequest(_message.Message):
     spool_bytes: int
     fault: str
     rejected_trials: int
-    def __init__(self, lease_token: _Optional[int] = ..., loop_state: _Optional[str] = ..., weights_version: _Optional[int] = ..., spool_trials: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., fault: _Optional[str] = ..., rejected_trials: _Optional[int] = ...) -> None: ...
+    is_leaving: bool
+    def __init__(self, lease_token: _Optional[int] = ..., loop_state: _Optional[str] = ..., weights_version: _Optional[int] = ..., spool_trials: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., fault: _Optional[str] = ..., rejected_trials: _Optional[int] = ..., is_leaving: _Optional[bool] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
     __slots__ = ("is_lease_valid", "message", "latest_weights", "trainer", "trained_ledger_seq", "ledger_seq")

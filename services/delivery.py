@@ -19,7 +19,7 @@ from learner.store import TrialStore
 from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec, TrialRejected, check_trial_id
-from services.staging import BadChunk, Incomplete, Staging, upload_of
+from services.staging import BadChunk, ChunkDamaged, Incomplete, Staging, upload_of
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ class Delivery:
         """Stages one chunk; returns how many of its upload are here.
 
         Raises:
-            BadChunk: The chunk contradicts itself or its upload, or its checksum is wrong.
+            BadChunk: The chunk contradicts itself or its upload.
+            ChunkDamaged: Its checksum is wrong.
             TrialRejected: `trial_id` is none.
             StoreFull: The disk is full; the chunk may be sent again later.
         """
@@ -124,7 +125,7 @@ class Delivery:
             num_bytes=len(request.data),
         )
         if zlib.crc32(request.data) != request.crc32:
-            raise BadChunk(f"chunk {request.index}: its checksum is wrong; send it again")
+            raise ChunkDamaged(f"chunk {request.index}: its checksum is wrong; send it again")
         if self._store.ledger.get(trial_id) is not None:
             return upload.count  # came again after the commit
         return self.staging.put(trial_id, upload, request.index, request.data)

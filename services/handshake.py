@@ -10,7 +10,7 @@ from collections.abc import Callable
 from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec, SpecMismatch
-from services.leases import ActorBusy, Leases
+from services.leases import ActorBusy, Lease, Leases
 from services.process import software_version
 from services.refusals import invalid
 
@@ -75,6 +75,26 @@ def greet(
     reply.verdict = pb.HELLO_VERDICT_OK
     reply.lease_token, reply.lease_ttl_s = lease.token, leases.ttl_s
     return reply
+
+
+def actor_status(lease: Lease, leases: Leases) -> pb.ActorStatus:
+    """Says what is known of an actor."""
+    report = lease.report
+    return pb.ActorStatus(
+        actor_id=lease.actor_id,
+        incarnation=lease.incarnation,
+        kind=pb.ACTOR_KIND_SIM if lease.is_sim else pb.ACTOR_KIND_REAL,
+        software=lease.software,
+        is_alive=leases.is_alive(lease),
+        heartbeat_age_s=leases.silence_s(lease),
+        loop_state=report.loop_state,
+        weights_version=report.weights_version,
+        spool_trials=report.spool_trials,
+        spool_bytes=report.spool_bytes,
+        fault=report.fault,
+        clock_offset_s=lease.clock_offset_s,
+        rejected_trials=report.rejected_trials,
+    )
 
 
 def _difference(request: pb.HelloRequest, spec: RobotSpec) -> list[str]:

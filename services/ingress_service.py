@@ -27,8 +27,8 @@ from protos import learner_pb2 as pb
 from protos.trial import RobotSpec
 from services.delivery import Delivery, DeliveryConfig
 from services.feed import Feed, LiveEvents
-from services.handshake import MAX_LINE_CHARS, greet
-from services.leases import ActorReport, Lease, LeaseLost, Leases
+from services.handshake import MAX_LINE_CHARS, actor_status, greet
+from services.leases import ActorReport, LeaseLost, Leases
 from services.process import software_version
 from services.pulse import Pulse, wait_for_any, weights_ref
 from services.refusals import invalid
@@ -152,6 +152,8 @@ class Ingress:
         )
         try:
             self._leases.renew(request.lease_token, report)
+            if request.is_leaving:
+                self._leases.release(request.lease_token)
         except LeaseLost as error:
             reply.is_lease_valid, reply.message = False, str(error)
         return reply
@@ -239,14 +241,20 @@ class Ingress:
     async def put_log(self, request: pb.PutLogRequest) -> pb.PutLogReply:
         """Passes live events on to whoever reads."""
         lease = self._leases.renew(request.lease_token)
-        if len(request.events) > MAX_LOG_EVENTS:
-            raise invalid(f"{len(request.events)} events; at most {MAX_LOG_EVENTS} are taken")
+        num_events = len(request.events)
+        if num_events > MAX_LOG_EVENTS:
+            raise invalid(f"{num_events} events; at most {MAX_LOG_EVENTS} are taken")
         for event in request.events:
             event.actor_id = lease.actor_id
             event.text, event.outcome = event.text[:MAX_LINE_CHARS], event.outcome[:64]
             event.trial_id = event.trial_id[:64]
+        if request.num_dropped:
+            text = f"{request.num_dropped} events were dropped on the actor"
+            request.events.add(
+                actor_id=lease.actor_id, kind=pb.LIVE_KIND_NOTE, text=text, unix_ns=self._unix_ns()
+            )
         self._live.add(request.events)
-        return pb.PutLogReply(num_accepted=len(request.events))
+        return pb.PutLogReply(num_accepted=num_events)
 
     async def tail_log(self, request: pb.TailLogRequest) -> AsyncIterator[pb.TailLogReply]:
         """Streams committed trials and live events."""
@@ -276,23 +284,5 @@ class Ingress:
             disk_free_bytes=usage.free,
             latest_weights=weights_ref(beat.weights),
             trainer=beat.trainer,
-            actors=[self._actor(lease) for lease in self._leases.all()],
-        )
-
-    def _actor(self, lease: Lease) -> pb.ActorStatus:
-        report = lease.report
-        return pb.ActorStatus(
-            actor_id=lease.actor_id,
-            incarnation=lease.incarnation,
-            kind=pb.ACTOR_KIND_SIM if lease.is_sim else pb.ACTOR_KIND_REAL,
-            software=lease.software,
-            is_alive=self._leases.is_alive(lease),
-            heartbeat_age_s=self._leases.silence_s(lease),
-            loop_state=report.loop_state,
-            weights_version=report.weights_version,
-            spool_trials=report.spool_trials,
-            spool_bytes=report.spool_bytes,
-            fault=report.fault,
-            clock_offset_s=lease.clock_offset_s,
-            rejected_trials=report.rejected_trials,
+            actors=[actor_status(lease, self._leases) for lease in self._leases.all()],
         )

@@ -131,6 +131,11 @@ class Leases:
         lease = dataclasses.replace(self._by_actor[actor_id], heard_s=self._now_s())
         return self._keep(lease if report is None else dataclasses.replace(lease, report=report))
 
+    def release(self, token: int) -> None:
+        """Ends a lease; its actor id is free at once. LeaseLost if there is none."""
+        lease = self.renew(token)
+        del self._by_actor[lease.actor_id], self._actor_of[token]
+
     def is_alive(self, lease: Lease) -> bool:
         """Whether the holder was heard within the time to live."""
         return self.silence_s(lease) < self.ttl_s

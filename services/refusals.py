@@ -10,7 +10,7 @@ from learner.durable import StoreFull
 from protos.trial import SpecMismatch, TrialRejected
 from services.leases import LeaseLost
 from services.server import Refused
-from services.staging import BadChunk
+from services.staging import BadChunk, ChunkDamaged
 
 
 def invalid(reason: str) -> Refused:
@@ -25,6 +25,8 @@ def translate(error: Exception) -> Refused | None:
             return Refused(StatusCode.FAILED_PRECONDITION, str(error))
         case BadChunk() | TrialRejected() | SpecMismatch():
             return invalid(str(error))
+        case ChunkDamaged():
+            return Refused(StatusCode.ABORTED, str(error))
         case StoreFull():
             return Refused(StatusCode.RESOURCE_EXHAUSTED, str(error))
         case sqlite3.OperationalError():

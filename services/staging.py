@@ -34,6 +34,10 @@ class BadChunk(ValueError):
     """A chunk contradicts itself or its upload; the message says how."""
 
 
+class ChunkDamaged(RuntimeError):
+    """A chunk did not arrive as it was sent; sending it again helps."""
+
+
 class Incomplete(RuntimeError):
     """Chunks are missing, or do not add up to the payload they were announced as."""
 

@@ -105,6 +105,7 @@ def build() -> dict[str, Message]:
             spool_bytes=3,
             fault="none to speak of",
             rejected_trials=1,
+            is_leaving=True,
         ),
         "heartbeat_reply": pb.HeartbeatReply(
             is_lease_valid=True,

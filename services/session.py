@@ -1,0 +1,158 @@
+"""The actor's standing with the learner: Hello, then a heartbeat a second, for ever.
+
+The one thread that says whether the link is up. It says so once a change, not once a try. A lease
+that was lost is asked for again; a learner that refuses us at the start is an error for a person,
+one that refuses us later (it was restarted with another configuration) leaves us recording.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+from protos import learner_pb2 as pb
+from protos.trial import SpecMismatch
+from services.backoff import Backoff
+from services.client import ActorIdentity, LearnerClient, LearnerRefused, LearnerUnavailable
+from services.leases import LeaseLost
+from services.records import LoopLink
+from services.spool import Spool
+from services.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_PERIOD_S = 1.0
+_REFUSED_PERIOD_S = 5.0
+_MISSES_ALLOWED = 1
+
+
+class Session:
+    """Keeps a lease, and tells who asks for it.
+
+    Args:
+        client: The learner.
+        who: The actor.
+        link: Told whether the learner answers; asked for the loop's state.
+        spool: Counted for the heartbeat.
+        on_hello: Called with each accepted Hello, before anybody gets its lease.
+        backoff: Paces the tries.
+    """
+
+    def __init__(
+        self,
+        client: LearnerClient,
+        who: ActorIdentity,
+        link: LoopLink,
+        spool: Spool,
+        *,
+        on_hello: Callable[[pb.HelloReply], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._client = client
+        self._who = who
+        self._link = link
+        self._spool = spool
+        self._on_hello = on_hello
+        self._backoff = backoff or Backoff()
+        self._changed = threading.Condition()
+        self._lease_token: int | None = None
+        self._was_accepted = False
+        self._last_words = ""
+        self.worker = Worker("session", self._run)
+        self.refusal: str | None = None
+        """Why the learner would not have us at the start; None while it has not said so."""
+
+    def lease(self, timeout_s: float) -> int | None:
+        """Waits for a lease and returns its token; None if there is none within `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._lease_token is not None or self.worker.stopping.is_set(), timeout_s
+            )
+            return self._lease_token
+
+    def say_goodbye(self) -> None:
+        """Gives the lease back, so that the next process need not wait for it to lapse."""
+        lease_token = self.lease(0.0)
+        if lease_token is not None:
+            with contextlib.suppress(LearnerUnavailable, LeaseLost):
+                self._client.heartbeat(
+                    lease_token, self._link.status(), self._spool.counts(), is_leaving=True
+                )
+
+    def lease_lost(self, lease_token: int) -> None:
+        """Says that the learner did not accept that token any more."""
+        with self._changed:
+            if self._lease_token == lease_token:
+                self._lease_token = None
+
+    def _run(self) -> None:
+        while not self.worker.stopping.is_set():
+            try:
+                reply = self._client.hello(self._who)
+            except LearnerUnavailable as error:  # also: our actor id is taken
+                self._say_down(error)
+                self.worker.stopping.wait(self._backoff.failed())
+                continue
+            except (SpecMismatch, LearnerRefused) as error:
+                self._say_down(error)
+                if not self._was_accepted:
+                    self.refusal = str(error)
+                    return
+                self.worker.stopping.wait(_REFUSED_PERIOD_S)
+                continue
+            self._was_accepted = True
+            self._backoff.worked()
+            self._on_hello(reply)
+            with self._changed:
+                self._lease_token = reply.lease_token
+                self._changed.notify_all()
+            self._say_up(reply)
+            self._keep(reply.lease_token)
+
+    def _keep(self, lease_token: int) -> None:
+        """Sends heartbeats until the lease is lost or the learner is silent."""
+        num_missed = 0
+        while not self.worker.stopping.wait(HEARTBEAT_PERIOD_S):
+            if self.lease(0.0) != lease_token:
+                return
+            try:
+                self._client.heartbeat(lease_token, self._link.status(), self._spool.counts())
+                num_missed = 0
+            except LeaseLost as error:
+                logger.warning("event=lease_lost actor=%s reason=%s", self._who.actor_id, error)
+                self.lease_lost(lease_token)
+                return
+            except LearnerUnavailable as error:
+                num_missed += 1
+                if num_missed > _MISSES_ALLOWED:
+                    self._say_down(error)
+                    self.lease_lost(lease_token)
+                    return
+
+    def _say_up(self, reply: pb.HelloReply) -> None:
+        self._link.announce_link(is_up=True)
+        logger.info(
+            "event=link_up learner=%s run=%s software=%s waiting_trials=%d",
+            self._client.address,
+            reply.run_id,
+            reply.software or "unknown",
+            self._spool.counts().num_ready,
+        )
+        self._last_words = ""
+
+    def _say_down(self, error: Exception) -> None:
+        if self.worker.stopping.is_set():
+            return
+        self._link.announce_link(is_up=False)
+        kind = type(error).__name__
+        if kind != self._last_words:
+            logger.warning(
+                "event=link_down learner=%s trials_kept=%d reason=%s; trials stay on disk here and "
+                "are delivered when it answers",
+                self._client.address,
+                self._spool.counts().num_ready,
+                error,
+            )
+        self._last_words = kind
