@@ -86,5 +86,5 @@ def rest_of_plan(pilot: Pilot) -> np.ndarray:
     if not isinstance(pilot, PlansAhead):
         return np.zeros((0, 0), np.float32)
     mean = pilot.previous_mean
-    on_host = mean.cpu() if hasattr(mean, "cpu") else mean
+    on_host = mean.detach().cpu().numpy() if hasattr(mean, "detach") else mean
     return np.array(on_host, dtype=np.float32)[1:]

@@ -43,14 +43,6 @@ class LoopState(enum.IntEnum):
     FAULT = 7
 
 
-class StopRequest(enum.IntEnum):
-    """What the supervisor asks of the loop."""
-
-    NONE = 0
-    AFTER_TRIAL = 1
-    NOW = 2
-
-
 class Word:
     """One int64 of the control block, as an attribute."""
 
@@ -115,7 +107,8 @@ class Control:
     _acked = Word(86)
 
     # The supervisor.
-    stop_request = Word(112)
+    is_stop_requested = Word(112)
+    """1 once the loop shall end, in the middle of a trial if need be."""
 
     def __init__(self, page: np.ndarray) -> None:
         self.words = page[:_TEXT_OFFSET].view(np.int64)

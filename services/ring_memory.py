@@ -80,7 +80,8 @@ class Ring:
         self.path = path
         try:
             with path.open("r+b") as file:
-                memory = mmap.mmap(file.fileno(), 0)
+                flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+                memory = mmap.mmap(file.fileno(), 0, flags=flags)
         except (OSError, ValueError) as error:
             raise RingUnusable(f"{path}: cannot map the ring: {error}") from error
         raw = np.frombuffer(memory, np.uint8)

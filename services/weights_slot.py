@@ -1,0 +1,97 @@
+"""The model that the loop plans with, and how a newer one takes its place between two trials.
+
+A version is used only if its digest, names, shapes and numbers are right and it has made a plan.
+Whatever is wrong with it, the one before stays, and the refused version is not tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from learner.algorithms.base import Policy, WeightsRejected
+from learner.algorithms.registry import make_policy, policy_config_from_json
+from learner.weights import WeightsCorrupt, WeightsNotFinite, WeightStore
+from protos.trial import RobotSpec
+from services.ring_control import Control
+
+logger = logging.getLogger(__name__)
+
+
+class WeightsSlot:
+    """Holds the policy in use.
+
+    Args:
+        root: Folder of verified versions, kept by the recorder.
+        spec: The robot; weights learned for another one are refused.
+        device: Where to plan.
+        seed: Of the exploration noise.
+        control: Where to say which version is in use, and what changing it took.
+    """
+
+    def __init__(
+        self, root: Path, spec: RobotSpec, *, device: str, seed: int, control: Control
+    ) -> None:
+        self._store = WeightStore(root)
+        self._spec = spec
+        self._device = device
+        self._seed = seed
+        self._control = control
+        self._policy: Policy | None = None
+        self._policy_config = ""
+        self._refused = 0
+        self.version = 0
+        """Version in use; 0 for none."""
+        self.digest = ""
+        """SHA-256 of its file."""
+        self.ledger_seq = 0
+        """It has learned from every trial up to this row of the learner's ledger."""
+
+    @property
+    def pilot(self) -> Policy:
+        """The policy with the weights in use."""
+        assert self._policy is not None, "there are no weights yet"
+        return self._policy
+
+    def follow(self, announced: int) -> bool:
+        """Changes to the announced version if it is another one; returns whether it did.
+
+        Never called during a trial: it reads a file and plans once.
+        """
+        if announced in (0, self.version, self._refused):
+            return False
+        began_ns = time.monotonic_ns()
+        try:
+            self._change(announced)
+        except (WeightsCorrupt, WeightsNotFinite, WeightsRejected, ValueError) as error:
+            self._refused = announced
+            self._control.last_refused = announced
+            self._control.num_refused += 1
+            logger.error(
+                "event=weights_refused version=%d kept=%d reason=%s", announced, self.version, error
+            )
+            return False
+        took_ns = time.monotonic_ns() - began_ns
+        self._control.weights_in_use = self.version
+        self._control.last_swap_ns = took_ns
+        self._control.num_swaps += 1
+        logger.info("event=weights_in_use version=%d took_ms=%.0f", self.version, took_ns / 1e6)
+        return True
+
+    def _change(self, version: int) -> None:
+        manifest = self._store.manifest(version)
+        if manifest.spec_digest != self._spec.digest():
+            raise WeightsRejected(f"version {version} was learned for another robot spec")
+        tensors = self._store.load(version)
+        policy = self._policy
+        is_new = policy is None or manifest.policy_config != self._policy_config
+        if policy is None or is_new:
+            config = policy_config_from_json(manifest.policy_config)
+            policy = make_policy(config, self._spec, self._device, self._seed)
+        policy.load(tensors)
+        if is_new:
+            policy.warm_up()
+        self._policy, self._policy_config = policy, manifest.policy_config
+        self.version, self.digest = version, manifest.sha256
+        self.ledger_seq = manifest.ledger_seq

@@ -1,0 +1,364 @@
+"""The loop between trials: what it waits for, when weights change, and when it gives up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protos.trial import Outcome, RobotSpec, Trial
+from robot.clock import SimulatedClock
+from robot.env import RobotEnv
+from robot.fakes import make_counting_env
+from robot.sim.config import SimConfig
+from services.actor_config import ActorConfig, ActorRun
+from services.loop import Loop, LoopFailed
+from services.records import Record, StepRecord, TrialAssembler
+from services.ring import RingReader
+from services.ring_control import LoopState
+from services.ring_memory import Ring, ring_folder
+from services.weights_slot import WeightsSlot
+from tests.services.small_weights import publish, small_tensors
+
+
+class StandIn(threading.Thread):
+    """Does the recorder's part: takes trials out of the ring, and tells what a test asks for."""
+
+    def __init__(self, ring: Ring) -> None:
+        super().__init__(daemon=True)
+        self.trials: list[Trial] = []
+        self.on_record: Callable[[Record], None] = lambda _record: None
+        self.on_trial: Callable[[Trial], None] = lambda _trial: None
+        self.reader = RingReader(ring)
+        self._ring = ring
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        assembler = TrialAssembler()
+        while not (self._end.is_set() and (self._ring.is_drained or self._ring.has_open_trial)):
+            for record in self.reader.poll(0.005):
+                self.on_record(record)
+                if (trial := assembler.add(record)) is not None:
+                    self.trials.append(trial)
+                    self.on_trial(trial)
+            self.reader.commit()
+
+    def finish(self) -> list[Trial]:
+        self._end.set()
+        self.join()
+        return self.trials
+
+
+class Site:
+    """A loop on a counting robot in simulated time, with everything around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SimulatedClock()
+        self.env = make_counting_env(self.clock, max_steps=6, image_size=40)
+        self.config = ActorConfig(
+            robot="counting",
+            sim=SimConfig(max_steps=6, image_size=40),
+            spool=folder,
+            trials=3,
+            policy="random",
+            unreachable_s=0.1,
+        )
+        self.ring = Ring.create(
+            ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}",
+            self.env.spec,
+            num_trials=4,
+        )
+        self.recorder = StandIn(self.ring)
+        self.weights = folder / "weights"
+
+    @property
+    def spec(self) -> RobotSpec:
+        return self.env.spec
+
+    def loop(self, *, env: RobotEnv | None = None, **changes: object) -> Loop:
+        config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+        run = ActorRun(
+            ring=self.ring.path, incarnation="i", software="test", parent_pid=1, config=config
+        )
+        slot = self.slot() if config.policy == "model" else None
+        return Loop(run, self.ring, env or self.env, self.clock, slot)
+
+    def slot(self) -> WeightsSlot:
+        return WeightsSlot(self.weights, self.spec, device="cpu", seed=0, control=self.ring.control)
+
+    def announce(self, ledger_seq: int = 0) -> int:
+        version = publish(self.weights, self.spec, ledger_seq=ledger_seq).version
+        self.recorder.reader.announce_weights(version)
+        return version
+
+    def wait_for(self, state: LoopState) -> None:
+        deadline = time.monotonic() + 10
+        while self.ring.control.loop_state != state:
+            assert time.monotonic() < deadline, f"the loop never came to {state!r}"
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    made.recorder.start()
+    yield made
+    made.recorder.finish()
+    made.ring.unlink()
+
+
+def versions(trial: Trial) -> set[int]:
+    return set(trial.steps["weights_version"].tolist()) | {trial.provenance.weights_version}
+
+
+def test_it_runs_as_many_trials_as_asked(site: Site) -> None:
+    site.loop().run()
+    trials = site.recorder.finish()
+    assert [t.outcome for t in trials] == [Outcome.FAILURE] * 3
+    assert len({t.provenance.seed for t in trials}) == 3
+    assert len({t.trial_id for t in trials}) == 3
+    for trial in trials:
+        np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(7))
+    assert site.ring.control.loop_state == LoopState.DONE
+
+
+def test_a_second_loop_goes_on_where_the_first_one_ended(site: Site) -> None:
+    site.loop(trials=2).run()
+    site.loop(trials=5).run()
+    trials = site.recorder.finish()
+    assert len(trials) == 5
+    assert len({t.provenance.seed for t in trials}) == 5
+
+
+def test_the_same_seed_runs_the_same_trials(tmp_path: Path) -> None:
+    runs = []
+    for name in "ab":
+        site = Site(tmp_path / name)
+        site.recorder.start()
+        site.loop(seed=4).run()
+        runs.append(site.recorder.finish())
+        site.ring.unlink()
+    for one, two in zip(*runs, strict=True):
+        assert one.provenance.seed == two.provenance.seed
+        np.testing.assert_array_equal(one.steps["action"], two.steps["action"])
+
+
+def test_an_evaluation_takes_the_fixed_positions_in_turn(site: Site) -> None:
+    site.loop(source="eval", trials=20).run()
+    trials = site.recorder.finish()
+    assert [t.provenance.position_index for t in trials] == [*range(18), 0, 1]
+    assert trials[0].provenance.seed == trials[18].provenance.seed
+    assert not any(t.is_trainable for t in trials)
+
+
+def test_it_waits_for_the_first_weights_and_says_so(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    loop = threading.Thread(target=site.loop(policy="model", trials=1).run)
+    loop.start()
+    site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
+    deadline = time.monotonic() + 10
+    while "the first weights" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "the first weights" in caplog.text
+    assert site.ring.num_begun == 0
+    site.announce()
+    loop.join()
+    (trial,) = site.recorder.finish()
+    assert versions(trial) == {1}
+    assert len(trial.provenance.weights_digest) == 64
+    assert np.isfinite(trial.steps["plan_value"]).all()
+    assert site.ring.control.num_swaps == 1
+    assert site.ring.control.last_swap_ns > 0
+
+
+def test_weights_change_between_trials_only(site: Site) -> None:
+    site.announce()
+
+    def announce_in_the_middle(record: Record) -> None:
+        if isinstance(record, StepRecord) and record.index == 2 and len(site.recorder.trials) == 1:
+            site.announce()
+
+    site.recorder.on_record = announce_in_the_middle
+    site.loop(policy="model", trials=4).run()
+    seen = [versions(t) for t in site.recorder.finish()]
+    assert seen[:2] == [{1}, {1}]
+    assert seen[3] == {2}
+    assert all(len(v) == 1 for v in seen)
+
+
+def test_it_waits_for_weights_that_learned_from_the_last_trial(site: Site) -> None:
+    site.announce()
+    reader = site.recorder.reader
+    reader.announce_link(is_up=True)
+
+    def learn(trial: Trial) -> None:
+        ledger_seq = 10 + len(site.recorder.trials)
+        reader.announce_acked(trial_id=trial.trial_id, ledger_seq=ledger_seq)
+        site.announce(ledger_seq - 1)  # not yet trained on it
+        later = threading.Timer(0.05, lambda: site.announce(ledger_seq))
+        later.start()
+
+    site.recorder.on_trial = learn
+    site.loop(policy="model", trials=4, unreachable_s=5.0).run()
+    trials = site.recorder.finish()
+    # Version 3 is the first one after trial 1 that learned from it, 5 after trial 2, and so on.
+    assert [versions(t) for t in trials] == [{1}, {3}, {5}, {7}]
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_it_goes_on_with_the_last_good_weights(site: Site, *, is_up: bool) -> None:
+    site.announce()
+    site.recorder.reader.announce_link(is_up=is_up)
+    began = time.monotonic()
+    wait_s = 0.05 if is_up else 60.0
+    site.loop(policy="model", trials=3, wait_weights_s=wait_s).run()
+    assert time.monotonic() - began < 20
+    assert [versions(t) for t in site.recorder.finish()] == [{1}] * 3
+
+
+def test_an_aborted_trial_is_not_waited_for(site: Site) -> None:
+    site.announce()
+    site.recorder.reader.announce_link(is_up=True)
+    observe, num_observed = site.env.observe, 0
+
+    def sometimes_slow() -> object:
+        nonlocal num_observed
+        num_observed += 1
+        if num_observed <= 3:
+            site.clock.advance(250_000_000)
+        return observe()
+
+    site.env.observe = sometimes_slow  # type: ignore[method-assign]
+    began = time.monotonic()
+    site.loop(policy="model", trials=1, max_missed_in_a_row=2).run()
+    assert time.monotonic() - began < 20
+    trials = site.recorder.finish()
+    assert [t.outcome for t in trials] == [Outcome.ABORTED, Outcome.FAILURE]
+
+
+def _flip(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_weights_that_cannot_be_trusted_are_refused_and_the_last_good_ones_kept(
+    site: Site,
+) -> None:
+    slot = site.slot()
+    good = site.announce()
+    assert slot.follow(good)
+    policy, spec, root = slot.pilot, site.spec, site.weights
+    action = _first_action(slot)
+
+    tensors = small_tensors(spec, seed=1)
+    name = max(tensors, key=lambda n: tensors[n].size)
+    bad = [
+        publish(root, spec, spec_digest="0" * 64).version,
+        publish(root, spec, policy_config='{"algorithm": "other"}').version,
+        publish(root, spec, tensors=tensors | {name: tensors[name][:-1]}).version,
+        publish(root, spec, tensors={k: v for k, v in tensors.items() if k != name}).version,
+        publish(root, spec, tensors=tensors | {name: tensors[name].astype(np.float64)}).version,
+        publish(root, spec, tensors={k: np.full_like(v, 3e38) for k, v in tensors.items()}).version,
+        99,
+    ]
+    for spoil in (lambda d: d[:-1], _flip, lambda _d: b"", lambda d: d[: len(d) // 2]):
+        version = publish(root, spec).version
+        file = root / str(version) / "weights.safetensors"
+        file.write_bytes(spoil(file.read_bytes()))
+        bad.append(version)
+    for number, version in enumerate(bad, start=1):
+        assert not slot.follow(version)
+        assert not slot.follow(version), "a refused version is not tried again"
+        assert site.ring.control.num_refused == number
+        assert site.ring.control.last_refused == version
+    assert (slot.version, slot.pilot) == (good, policy)
+    assert site.ring.control.weights_in_use == good
+    np.testing.assert_array_equal(_first_action(slot), action)
+    assert slot.follow(site.announce())
+
+
+def _first_action(slot: WeightsSlot) -> np.ndarray:
+    slot.pilot.reset()
+    blank = {
+        "image.front": np.zeros((40, 40, 3), np.uint8),
+        "state": np.zeros(8, np.float32),
+    }
+    import torch
+
+    torch.manual_seed(0)
+    generator = slot.pilot._generator  # type: ignore[attr-defined]  # the noise must be the same
+    generator.manual_seed(0)
+    return slot.pilot.act(blank, is_eval=True).action
+
+
+def test_a_fault_ends_the_loop_and_nothing_more_is_commanded(site: Site) -> None:
+    env = make_counting_env(site.clock, max_steps=6, image_size=40, fault_at_command=8)
+    with pytest.raises(LoopFailed, match="collision"):
+        site.loop(env=env).run()
+    assert site.ring.control.fault.startswith("collision")
+    trials = site.recorder.finish()
+    assert [t.outcome for t in trials] == [Outcome.FAILURE, Outcome.ABORTED]
+    assert env.fault is not None
+
+
+def test_trial_after_trial_aborted_ends_the_loop(site: Site) -> None:
+    observe = site.env.observe
+
+    def slow() -> object:
+        site.clock.advance(250_000_000)
+        return observe()
+
+    site.env.observe = slow  # type: ignore[method-assign]
+    with pytest.raises(LoopFailed, match="3 trials in a row"):
+        site.loop(max_missed_in_a_row=2, max_aborted_in_a_row=3).run()
+    assert [t.outcome for t in site.recorder.finish()] == [Outcome.ABORTED] * 3
+    assert site.ring.control.fault == ""
+
+
+def test_no_trial_begins_without_room(site: Site) -> None:
+    site.recorder.reader.announce_room(has_room=False)
+    loop = threading.Thread(target=site.loop(trials=1).run)
+    loop.start()
+    site.wait_for(LoopState.WAITING_FOR_ROOM)
+    assert site.ring.num_begun == 0
+    site.recorder.reader.announce_room(has_room=True)
+    loop.join()
+    assert len(site.recorder.finish()) == 1
+
+
+def test_without_a_recorder_it_fills_the_ring_and_then_waits(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    try:
+        loop = site.loop(trials=7)
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while site.ring.num_complete < 4 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        site.wait_for(LoopState.WAITING_FOR_ROOM)
+        assert site.ring.num_begun == 4
+        site.recorder.start()
+        thread.join()
+        assert len(site.recorder.finish()) == 7
+    finally:
+        site.ring.unlink()
+
+
+def test_it_can_be_asked_to_stop_while_it_waits(site: Site) -> None:
+    loop = site.loop(policy="model")
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
+    loop.terminate()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert site.ring.control.loop_state == LoopState.STOPPED
+    assert site.ring.num_begun == 0

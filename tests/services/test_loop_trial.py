@@ -1,0 +1,290 @@
+"""One trial: what is recorded, on which deadlines, and what happens when something is late."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, Source, Trial, new_trial_id
+from robot.clock import SimulatedClock
+from robot.env import RobotEnv
+from robot.fakes import make_counting_env
+from services.pilot import RandomChoice
+from services.records import TrialAssembler
+from services.ring import RingReader, RingWriter
+from services.ring_memory import Ring, ring_folder
+from services.trial_run import STOPPED, TrialLimits, TrialOrder, TrialResult, TrialRunner
+
+MS = 1_000_000
+PERIOD_NS = 100 * MS
+NONE, SHIFTED, HOLD = (FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.SHIFTED, Fallback.HOLD))
+
+
+class PlannedPilot:
+    """Plans in the given time; action k of a trial is k / 100, and its plan goes on from there."""
+
+    def __init__(self, clock: SimulatedClock, plan_ms: Sequence[float] = ()) -> None:
+        self.uncertainty: Callable[[int], float] = lambda k: 0.1 * k
+        self.num_calls = 0
+        self.evals: list[bool] = []
+        self._clock = clock
+        self._plan_ms = plan_ms
+
+    @property
+    def previous_mean(self) -> np.ndarray:
+        return np.arange(3, dtype=np.float32)[:, None].repeat(2, 1) / 10 + self.num_calls
+
+    def reset(self) -> None:
+        self.num_calls = 0
+
+    def act(self, observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
+        k = self.num_calls
+        assert observation["state"].dtype == np.float32
+        self._clock.advance(round(self._plan_ms[k] * MS) if k < len(self._plan_ms) else 0)
+        self.num_calls += 1
+        self.evals.append(is_eval)
+        action = np.full(2, k / 100, np.float32)
+        return RandomChoice(action=action, value=float(k), uncertainty=self.uncertainty(k))
+
+
+class Bench:
+    """A runner on a counting robot and simulated time, and the trials that it recorded."""
+
+    def __init__(self) -> None:
+        self.clock = SimulatedClock()
+        self.env = make_counting_env(self.clock, max_steps=8, success_at=None)
+        self.ring: Ring | None = None
+        self.is_stopping: Callable[[], bool] = lambda: False
+        self.limits = TrialLimits()
+
+    def run(self, pilot: PlannedPilot, *, env: RobotEnv | None = None) -> TrialResult:
+        env = env or self.env
+        path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
+        self.ring = Ring.create(path, env.spec, num_trials=4)
+        runner = TrialRunner(
+            env=env,
+            clock=self.clock,
+            writer=RingWriter(self.ring),
+            control=self.ring.control,
+            limits=self.limits,
+            should_stop=lambda: self.is_stopping(),
+        )
+        return runner.run(make_order(), pilot)
+
+    def trial(self) -> Trial:
+        assert self.ring is not None
+        assembler, reader = TrialAssembler(), RingReader(self.ring)
+        (trial,) = [t for r in reader.poll(0) if (t := assembler.add(r)) is not None]
+        return trial
+
+
+def make_order() -> TrialOrder:
+    provenance = Provenance(
+        actor="a",
+        incarnation="i",
+        source=Source.ONLINE,
+        seed=5,
+        started_unix_ns=1,
+        software="test",
+        weights_version=3,
+    )
+    return TrialOrder(trial_id=new_trial_id(), provenance=provenance, is_eval=False)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    if made.ring is not None:
+        made.ring.unlink()
+
+
+def test_a_trial_is_contiguous_and_on_time(bench: Bench) -> None:
+    result = bench.run(PlannedPilot(bench.clock, [30.0] * 8))
+    trial = bench.trial()
+    assert (result.outcome, result.num_steps, result.num_missed) == (Outcome.FAILURE, 8, 0)
+    assert (trial.outcome, trial.num_steps, trial.abort_reason) == (Outcome.FAILURE, 8, "")
+    np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(9))
+    np.testing.assert_array_equal(trial.observations["image.front"][:, 3, 4, 1], np.arange(9))
+    steps = trial.steps
+    np.testing.assert_allclose(steps["action"][:, 0], np.arange(8) / 100, rtol=1e-6)
+    np.testing.assert_allclose(steps["action_executed"], steps["action"], rtol=1e-6)
+    np.testing.assert_array_equal(steps["plan_value"], np.arange(8))
+    np.testing.assert_allclose(steps["plan_uncertainty"], 0.1 * np.arange(8), rtol=1e-6)
+    np.testing.assert_array_equal(np.diff(steps["t_scheduled_ns"]), PERIOD_NS)
+    np.testing.assert_array_equal(steps["t_observed_ns"], steps["t_scheduled_ns"])
+    for name in ("t_planned_ns", "t_commanded_ns"):
+        np.testing.assert_array_equal(steps[name] - steps["t_scheduled_ns"], 30 * MS)
+    assert steps["truncated"].tolist() == [False] * 7 + [True]
+    assert not steps["terminated"].any()
+    assert not steps["deadline_missed"].any()
+    assert set(steps["weights_version"]) == {3}
+    assert set(steps["fallback"]) == {NONE}
+
+
+def test_a_reward_belongs_to_the_action_that_earned_it(bench: Bench) -> None:
+    env = make_counting_env(bench.clock, max_steps=8, success_at=4)
+    result = bench.run(PlannedPilot(bench.clock), env=env)
+    assert result.outcome is Outcome.SUCCESS
+    assert bench.trial().steps["reward"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("plan_ms", "is_missed"), [(99.0, False), (100.0, False), (101.0, True)])
+def test_a_step_is_missed_when_commanded_a_period_late(
+    bench: Bench, plan_ms: float, *, is_missed: bool
+) -> None:
+    result = bench.run(PlannedPilot(bench.clock, [0, 0, plan_ms]))
+    assert (
+        bench.trial().steps["deadline_missed"].tolist() == [False] * 2 + [is_missed] + [False] * 5
+    )
+    assert result.num_missed == is_missed
+    assert bench.ring is not None
+    assert bench.ring.control.num_missed == is_missed
+
+
+def test_after_an_overrun_the_action_gets_time_to_act_and_deadlines_stay_put(bench: Bench) -> None:
+    bench.run(PlannedPilot(bench.clock, [0, 130.0, 0, 310.0]))
+    steps = bench.trial().steps
+    start_ns = int(steps["t_scheduled_ns"][0])
+    ticks = (steps["t_scheduled_ns"] - start_ns) / PERIOD_NS
+    assert ticks.tolist() == [0, 1, 3, 4, 8, 9, 10, 11]
+    # Every observation was taken at a deadline that lay after the command before it.
+    assert (steps["t_observed_ns"][1:] >= steps["t_commanded_ns"][:-1]).all()
+    np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
+
+
+def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds(bench: Bench) -> None:
+    pilot = PlannedPilot(bench.clock, [60.0] * 8)
+    observe, num_observed = bench.env.observe, 0
+
+    def slow_observe() -> object:
+        nonlocal num_observed
+        num_observed += 1
+        if num_observed in (5, 6, 7):  # ticks 3, 4 and 5; the reset looks once too
+            bench.clock.advance(70 * MS)
+        return observe()
+
+    bench.env.observe = slow_observe  # type: ignore[method-assign]
+    result = bench.run(pilot)
+    steps = bench.trial().steps
+    assert steps["fallback"].tolist() == [NONE] * 3 + [SHIFTED, SHIFTED, HOLD] + [NONE] * 2
+    # The plan of step 2 was made by call 3: its mean starts at 3 and was cut to [-1, 1].
+    assert steps["action"][3].tolist() == [1.0, 1.0]
+    assert steps["action"][5].tolist() == [0.0, 0.0]
+    assert steps["weights_version"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3]
+    assert np.isnan(steps["plan_value"][3:6]).all()
+    assert result.num_missed == 0
+    np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
+
+
+def test_a_planner_that_is_always_late_is_not_replaced_but_ends_the_trial(bench: Bench) -> None:
+    bench.limits = TrialLimits(max_missed_in_a_row=3)
+    result = bench.run(PlannedPilot(bench.clock, [0, 150, 0, 150, 150, 150, 0, 0]))
+    trial = bench.trial()
+    assert set(trial.steps["fallback"]) == {NONE}
+    assert (result.outcome, trial.outcome, trial.num_steps) == (
+        Outcome.ABORTED,
+        Outcome.ABORTED,
+        6,
+    )
+    assert "3 deadlines missed in a row" in trial.abort_reason
+    assert result.num_missed == 4
+
+
+def test_an_action_too_uncertain_is_withheld(bench: Bench) -> None:
+    bench.limits = TrialLimits(max_uncertainty=0.25)
+    pilot = PlannedPilot(bench.clock)
+    pilot.uncertainty = lambda k: float("nan") if k == 1 else 0.1 * k
+    bench.run(pilot)
+    steps = bench.trial().steps
+    assert steps["fallback"].tolist() == [NONE, HOLD, NONE, HOLD, HOLD, HOLD, HOLD, HOLD]
+    assert (steps["action"][3:] == 0).all()
+    assert steps["plan_value"].tolist() == list(range(8))
+
+
+def test_a_fault_stops_the_arm_and_aborts_the_trial(bench: Bench) -> None:
+    env = make_counting_env(bench.clock, max_steps=8, fault_at_command=3)
+    result = bench.run(PlannedPilot(bench.clock), env=env)
+    trial = bench.trial()
+    assert result.fault is not None
+    assert result.fault.code == "collision"
+    assert env.fault is not None
+    assert (trial.outcome, trial.num_steps) == (Outcome.ABORTED, 3)
+    assert "collision" in trial.abort_reason
+    np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(4))
+
+
+@pytest.mark.parametrize("bad", [np.array([np.nan, 0], np.float32), np.zeros(3, np.float32)])
+def test_an_insane_action_latches_and_is_not_recorded(bench: Bench, bad: np.ndarray) -> None:
+    pilot = PlannedPilot(bench.clock)
+    act = pilot.act
+
+    def insane(observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
+        choice = act(observation, is_eval=is_eval)
+        return RandomChoice(action=bad) if pilot.num_calls == 3 else choice
+
+    pilot.act = insane  # type: ignore[method-assign]
+    result = bench.run(pilot)
+    assert result.fault is not None
+    assert (bench.trial().outcome, bench.trial().num_steps) == (Outcome.ABORTED, 2)
+
+
+def test_an_observation_that_is_not_finite_latches(bench: Bench) -> None:
+    observe = bench.env.observe
+    seen = []
+
+    def broken_observe() -> object:
+        observation = observe()
+        seen.append(observation)
+        if len(seen) == 4:
+            observation.fields["state"][2] = np.inf  # type: ignore[index]
+        return observation
+
+    bench.env.observe = broken_observe  # type: ignore[method-assign]
+    result = bench.run(PlannedPilot(bench.clock))
+    assert result.fault is not None
+    assert result.fault.code == "observation_not_finite"
+    assert bench.trial().num_steps == 1
+
+
+def test_a_request_to_stop_ends_the_trial_between_two_steps(bench: Bench) -> None:
+    pilot = PlannedPilot(bench.clock)
+    bench.is_stopping = lambda: pilot.num_calls == 4
+    result = bench.run(pilot)
+    trial = bench.trial()
+    assert (trial.outcome, trial.abort_reason, trial.num_steps) == (Outcome.ABORTED, STOPPED, 4)
+    assert result.fault is None
+
+
+def test_the_garbage_collector_rests_during_the_trial(bench: Bench) -> None:
+    generations: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            generations.append(info["generation"])
+
+    pilot = PlannedPilot(bench.clock)
+    act, during = pilot.act, []
+
+    def wasteful(observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
+        before = len(generations)
+        for _ in range(3000):
+            cycle: list[object] = []
+            cycle.append(cycle)
+        during.append(len(generations) - before)
+        return act(observation, is_eval=is_eval)
+
+    pilot.act = wasteful  # type: ignore[method-assign]
+    gc.callbacks.append(note)
+    try:
+        bench.run(pilot)
+    finally:
+        gc.callbacks.remove(note)
+    assert during == [0] * 8
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
