@@ -20,9 +20,9 @@ from protos.trial import (
     new_trial_id,
     step_fields,
 )
-from services.records import TrialAssembler
 from services.ring import RingFull, RingReader, RingWriter
 from services.ring_memory import Ring
+from tests.services.assembler import TrialAssembler
 
 
 def make_spec(max_steps: int = 4) -> RobotSpec:

@@ -20,11 +20,12 @@ from robot.fakes import make_counting_env
 from robot.sim.config import SimConfig
 from services.actor_config import ActorConfig, ActorRun
 from services.loop import Loop, LoopFailed
-from services.records import Record, StepRecord, TrialAssembler
+from services.records import Record, StepRecord
 from services.ring import RingReader
 from services.ring_control import LoopState
 from services.ring_memory import Ring, ring_folder
 from services.weights_slot import WeightsSlot
+from tests.services.assembler import TrialAssembler
 from tests.services.small_weights import publish, small_tensors
 
 

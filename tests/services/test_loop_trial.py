@@ -15,10 +15,10 @@ from robot.clock import SimulatedClock
 from robot.env import RobotEnv
 from robot.fakes import make_counting_env
 from services.pilot import RandomChoice
-from services.records import TrialAssembler
 from services.ring import RingReader, RingWriter
 from services.ring_memory import Ring, ring_folder
 from services.trial_run import STOPPED, TrialLimits, TrialOrder, TrialResult, TrialRunner
+from tests.services.assembler import TrialAssembler
 
 MS = 1_000_000
 PERIOD_NS = 100 * MS

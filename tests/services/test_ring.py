@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 
 from protos.trial import Outcome, TrialRejected, new_trial_id
 from services import ring as ring_module
-from services.records import Record, StepRecord, TrialAssembler, TrialBegin, TrialEnd
+from services.records import Record, StepRecord, TrialBegin, TrialEnd
 from services.ring import RingFull, RingReader, RingWriter
 from services.ring_control import LinkState
 from services.ring_memory import Ring, RingUnusable, ring_folder
+from tests.services.assembler import TrialAssembler
 from tests.services.ring_processes import (
     check_counting,
     columns,
