@@ -26,7 +26,7 @@ class ReachExpert:
     """
 
     def __init__(
-        self, config: SimConfig, *, aim_error_m: float = 0.0275, action_noise: float = 0.2
+        self, config: SimConfig, *, aim_error_m: float = 0.03, action_noise: float = 0.5
     ) -> None:
         self._scale_m = config.action_scale_m
         self._aim_error_m = aim_error_m
