@@ -1,10 +1,8 @@
-"""The control loop: runs trials one after the other, and changes weights only between them.
+"""The control loop's process: builds the robot and runs its trials.
 
 `python -m services.loop RUN.toml`, started by the actor's supervisor. During a trial this process
-touches no disk, no socket and no log (`services/trial_run.py`). Between trials it waits for room in
-the ring and the spool and, as long as the learner answers, for weights that were trained on the
-trial before; without the learner it goes on with the last good ones. How many trials are complete
-is read from the ring, so that a loop that was restarted goes on where the one before it died.
+touches no disk, no socket and no log (`services/trial_run.py`); weights change between trials only
+(`services/trial_series.py`). Whatever ends it, the arm is stopped on the way out.
 """
 
 from __future__ import annotations
@@ -12,251 +10,45 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from protos.trial import Outcome, Provenance, Source, new_trial_id
 from robot.clock import Clock, MonotonicClock, SimulatedClock
-from robot.env import RobotEnv
-from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorConfig, ActorRun
 from services.actor_robot import make_env
-from services.pilot import Pilot, RandomPilot
-from services.process import CannotStart, end_with_parent, run_to_exit_code
-from services.ring import RingWriter
-from services.ring_control import LinkState, LoopState
+from services.logs import configure_logging
+from services.process import CannotStart, ExitCode, end_with_parent, run_to_exit_code
 from services.ring_memory import Ring
-from services.trial_run import TrialLimits, TrialOrder, TrialResult, TrialRunner
+from services.trial_series import LoopFailed, TrialSeries
 
-if TYPE_CHECKING:  # it brings torch, which a loop that draws its actions does without
+if TYPE_CHECKING:
     from services.weights_slot import WeightsSlot
 
 logger = logging.getLogger(__name__)
-
-_LOOK_S = 0.01
-_SAY_EVERY_S = 30.0
-
-
-class LoopFailed(RuntimeError):
-    """The loop cannot go on: the robot has a latched fault, or trial after trial was aborted."""
-
-
-class Loop:
-    """Runs the trials that the configuration asks for.
-
-    Args:
-        run: What the supervisor asked for.
-        ring: Where records and words go.
-        env: The robot.
-        clock: The robot's clock, which paces the trials.
-        slot: Holds the model; None to draw actions at random.
-    """
-
-    def __init__(
-        self, run: ActorRun, ring: Ring, env: RobotEnv, clock: Clock, slot: WeightsSlot | None
-    ) -> None:
-        self._run, self._config = run, run.config
-        self._ring, self._control = ring, ring.control
-        self._writer = RingWriter(ring)
-        self._runner = TrialRunner(
-            env=env,
-            clock=clock,
-            writer=self._writer,
-            control=ring.control,
-            limits=TrialLimits(
-                max_uncertainty=run.config.max_uncertainty,
-                max_missed_in_a_row=run.config.max_missed_in_a_row,
-            ),
-            should_stop=self.should_stop,
-        )
-        self._slot = slot
-        self._random = RandomPilot(ring.spec.action_size, run.config.seed)
-        self._num_aborted_in_a_row = 0
-        self._is_terminated = False
-
-    def terminate(self) -> None:
-        """Ends the trial that is running as aborted, and then the loop."""
-        self._is_terminated = True
-
-    def should_stop(self) -> bool:
-        """Whether to end now, in the middle of a trial if need be."""
-        return self._is_terminated or self._control.is_stop_requested != 0
-
-    def run(self) -> None:
-        """Runs trials until there are enough, or until asked to stop.
-
-        Raises:
-            LoopFailed: The robot has a latched fault, or too many trials in a row were aborted.
-        """
-        last: TrialResult | None = None
-        while not self._is_done():
-            pilot = self._prepare(last)
-            if pilot is None:
-                break
-            self._control.loop_state = LoopState.IN_TRIAL
-            last = self._runner.run(self._next_order(), pilot)
-            self._control.loop_state = LoopState.BETWEEN_TRIALS
-            self._say_how(last)
-            self._raise_if_hopeless(last)
-        self._control.loop_state = LoopState.DONE if self._is_done() else LoopState.STOPPED
-
-    def _is_done(self) -> bool:
-        trials = self._config.trials
-        return trials is not None and self._ring.num_complete >= trials
-
-    def _prepare(self, last: TrialResult | None) -> Pilot | None:
-        """Waits until a trial may begin; None when asked to stop meanwhile."""
-        self._control.loop_state = LoopState.BETWEEN_TRIALS
-        if not self._wait(LoopState.WAITING_FOR_ROOM, self._has_room, "room for a trial"):
-            return None
-        if self._slot is None:
-            return None if self.should_stop() else self._random
-        slot = self._slot
-        if not self._wait(LoopState.WAITING_FOR_WEIGHTS, self._has_weights, "the first weights"):
-            return None
-        if self._config.source == Source.ONLINE and last and last.outcome is not Outcome.ABORTED:
-            began = time.monotonic()
-            has_given_up = self._giving_up(began + self._config.wait_weights_s)
-            what = "weights trained on the last trial"
-            if not self._wait(
-                LoopState.WAITING_FOR_WEIGHTS,
-                lambda: self._is_trained_through() or has_given_up(),
-                what,
-            ):
-                return None
-            if not self._is_trained_through():
-                logger.warning(
-                    "event=weights_late waited_s=%.1f weights=%d",
-                    time.monotonic() - began,
-                    slot.version,
-                )
-        return slot.pilot
-
-    def _wait(self, state: LoopState, is_over: Callable[[], bool], what: str) -> bool:
-        """Waits until `is_over`; False when asked to stop meanwhile. Says so, now and then."""
-        saying = time.monotonic() + 1.0
-        while not self.should_stop():
-            if is_over():
-                return True
-            self._control.loop_state = state
-            self._control.loop_heartbeat_ns = time.monotonic_ns()
-            if time.monotonic() >= saying:
-                logger.info("event=waiting for=%r", what)
-                saying = time.monotonic() + _SAY_EVERY_S
-            time.sleep(_LOOK_S)
-        return False
-
-    def _has_room(self) -> bool:
-        """Whether the last trial is on disk and another one fits into ring and spool."""
-        is_behind = not self._ring.is_drained and self._is_recorder_alive()
-        return not (is_behind or self._control.is_spool_full) and self._writer.has_room
-
-    def _is_recorder_alive(self) -> bool:
-        age_ns = time.monotonic_ns() - self._control.recorder_heartbeat_ns
-        return age_ns < self._config.unreachable_s * 1e9
-
-    def _has_weights(self) -> bool:
-        assert self._slot is not None
-        is_fixed = self._config.source == Source.EVAL and self._slot.version > 0
-        if not is_fixed:  # an evaluation is of one version from its first trial to its last
-            self._slot.follow(self._control.weights_announced)
-        return self._slot.version > 0
-
-    def _is_trained_through(self) -> bool:
-        """Whether the weights in use have learned from the last trial."""
-        assert self._slot is not None
-        self._slot.follow(self._control.weights_announced)
-        number, ledger_seq = self._control.acked
-        return number == self._ring.num_begun and self._slot.ledger_seq >= ledger_seq
-
-    def _giving_up(self, deadline_s: float) -> Callable[[], bool]:
-        """Returns a test for: waited long enough, or the learner has been silent too long."""
-        began_ns = time.monotonic_ns()
-        silent_ns = int(self._config.unreachable_s * 1e9)
-
-        def has_given_up() -> bool:
-            control, now_ns = self._control, time.monotonic_ns()
-            if control.link_state == LinkState.UP and self._is_recorder_alive():
-                return time.monotonic() >= deadline_s
-            since_ns = control.link_since_ns if control.link_state == LinkState.DOWN else began_ns
-            return time.monotonic() >= deadline_s or now_ns - since_ns >= silent_ns
-
-        return has_given_up
-
-    def _next_order(self) -> TrialOrder:
-        config, ring = self._config, self._ring
-        is_eval = config.source == Source.EVAL
-        position = ring.num_complete % len(EVAL_POSITIONS) if is_eval else None
-        stream = (
-            [config.seed, 0, ring.num_begun] if position is None else [config.seed, 1, position]
-        )
-        drawn = np.random.SeedSequence([config.seed, *stream]).generate_state(1)
-        slot = self._slot
-        provenance = Provenance(
-            actor=config.actor_id,
-            incarnation=self._run.incarnation,
-            source=Source(config.source),
-            seed=int(drawn[0]),
-            started_unix_ns=time.time_ns(),
-            software=self._run.software,
-            weights_version=slot.version if slot else 0,
-            weights_digest=slot.digest if slot else "",
-            position_index=position,
-        )
-        return TrialOrder(trial_id=new_trial_id(), provenance=provenance, is_eval=is_eval)
-
-    def _say_how(self, result: TrialResult) -> None:
-        number, trial_id = self._ring.last_trial
-        logger.info(
-            "event=trial_ended number=%d trial=%s outcome=%s steps=%d reward=%.3g missed=%d "
-            "weights=%d reason=%r",
-            number,
-            trial_id,
-            result.outcome,
-            result.num_steps,
-            result.total_reward,
-            result.num_missed,
-            self._control.weights_in_use,
-            result.abort_reason,
-        )
-
-    def _raise_if_hopeless(self, result: TrialResult) -> None:
-        if result.fault is not None:
-            self._control.fault = str(result.fault)
-            raise LoopFailed(f"the robot is stopped until a person clears it: {result.fault}")
-        if result.outcome is not Outcome.ABORTED or self.should_stop():
-            self._num_aborted_in_a_row = 0
-            return
-        self._num_aborted_in_a_row += 1
-        if self._num_aborted_in_a_row >= self._config.max_aborted_in_a_row:
-            raise LoopFailed(
-                f"{self._num_aborted_in_a_row} trials in a row were aborted, the last because: "
-                f"{result.abort_reason}"
-            )
 
 
 def run_loop(run: ActorRun) -> None:
     """Builds the robot and runs the loop; the robot is stopped and let go of in any case.
 
     Raises:
-        CannotStart: The ring is another robot's.
-        LoopFailed: See `Loop.run`.
+        CannotStart: The ring is another robot's, or something is not installed.
+        LoopFailed: See `TrialSeries.run`.
     """
     config, ring = run.config, Ring(run.ring)
     clock: Clock = SimulatedClock() if config.pace == "fast" else MonotonicClock()
-    env = make_env(config, clock)
+    try:
+        env = make_env(config, clock)
+    except ImportError as error:
+        raise CannotStart(f"robot {config.robot!r} needs what is not installed: {error}") from error
     try:
         if env.spec != ring.spec:
             raise CannotStart(f"robot and ring differ: {ring.spec.difference(env.spec)}")
         slot = _make_slot(config, ring) if config.policy == "model" else None
-        loop = Loop(run, ring, env, clock, slot)
+        series = TrialSeries(run, ring, env, clock, slot)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: loop.terminate())
-        loop.run()
+            signal.signal(number, lambda _number, _frame: series.terminate())
+        series.run()
     finally:
         env.stop()
         env.close()
@@ -267,6 +59,8 @@ def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:
 
     from services.weights_slot import WeightsSlot
 
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise CannotStart(f"device {config.device!r}: torch finds no such GPU here")
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     return WeightsSlot(
@@ -281,9 +75,21 @@ def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the loop that a run file describes; returns the exit code."""
     (path,) = sys.argv[1:] if argv is None else argv
+    configure_logging("loop")
     run = ActorRun.read(Path(path))
     end_with_parent(run.parent_pid)
-    return run_to_exit_code(lambda: run_loop(run))
+    has_failed = False
+
+    def work() -> None:
+        nonlocal has_failed
+        try:
+            run_loop(run)
+        except LoopFailed as error:
+            logger.error("event=loop_failed reason=%s", error)
+            has_failed = True
+
+    code = run_to_exit_code(work)
+    return ExitCode.CRASHED if has_failed else code
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from learner.algorithms.base import Policy, WeightsRejected
 from learner.algorithms.registry import make_policy, policy_config_from_json
-from learner.weights import WeightsCorrupt, WeightsNotFinite, WeightStore
+from learner.weights import MANIFEST_FILE, WeightsCorrupt, WeightsNotFinite, WeightStore
 from protos.trial import RobotSpec
 from services.ring_control import Control
 
@@ -40,7 +40,7 @@ class WeightsSlot:
         self._control = control
         self._policy: Policy | None = None
         self._policy_config = ""
-        self._refused = 0
+        self._in_use = self._refused = (0, 0, 0)
         self.version = 0
         """Version in use; 0 for none."""
         self.digest = ""
@@ -59,25 +59,35 @@ class WeightsSlot:
 
         Never called during a trial: it reads a file and plans once.
         """
-        if announced in (0, self.version, self._refused):
+        identity = self._identity(announced)
+        if announced == 0 or identity in (self._in_use, self._refused):
             return False
         began_ns = time.monotonic_ns()
         try:
             self._change(announced)
         except (WeightsCorrupt, WeightsNotFinite, WeightsRejected, ValueError) as error:
-            self._refused = announced
+            self._refused = identity
             self._control.last_refused = announced
             self._control.num_refused += 1
             logger.error(
                 "event=weights_refused version=%d kept=%d reason=%s", announced, self.version, error
             )
             return False
+        self._in_use = identity
         took_ns = time.monotonic_ns() - began_ns
         self._control.weights_in_use = self.version
         self._control.last_swap_ns = took_ns
         self._control.num_swaps += 1
         logger.info("event=weights_in_use version=%d took_ms=%.0f", self.version, took_ns / 1e6)
         return True
+
+    def _identity(self, version: int) -> tuple[int, int, int]:
+        """Tells versions apart, also those of two learners that both count from 1."""
+        try:
+            stat = (self._store.root / str(version) / MANIFEST_FILE).stat()
+        except FileNotFoundError:
+            return version, 0, 0
+        return version, stat.st_ino, stat.st_mtime_ns
 
     def _change(self, version: int) -> None:
         manifest = self._store.manifest(version)

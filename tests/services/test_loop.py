@@ -19,11 +19,11 @@ from robot.env import RobotEnv
 from robot.fakes import make_counting_env
 from robot.sim.config import SimConfig
 from services.actor_config import ActorConfig, ActorRun
-from services.loop import Loop, LoopFailed
 from services.records import Record, StepRecord
 from services.ring import RingReader
 from services.ring_control import LoopState
 from services.ring_memory import Ring, ring_folder
+from services.trial_series import LoopFailed, TrialSeries
 from services.weights_slot import WeightsSlot
 from tests.services.assembler import TrialAssembler
 from tests.services.small_weights import publish, small_tensors
@@ -83,13 +83,13 @@ class Site:
     def spec(self) -> RobotSpec:
         return self.env.spec
 
-    def loop(self, *, env: RobotEnv | None = None, **changes: object) -> Loop:
+    def loop(self, *, env: RobotEnv | None = None, **changes: object) -> TrialSeries:
         config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
         run = ActorRun(
             ring=self.ring.path, incarnation="i", software="test", parent_pid=1, config=config
         )
         slot = self.slot() if config.policy == "model" else None
-        return Loop(run, self.ring, env or self.env, self.clock, slot)
+        return TrialSeries(run, self.ring, env or self.env, self.clock, slot)
 
     def slot(self) -> WeightsSlot:
         return WeightsSlot(self.weights, self.spec, device="cpu", seed=0, control=self.ring.control)

@@ -1,0 +1,136 @@
+"""The actor's folder: who may work in it, and what an actor that died has left there.
+
+`run/actor.lock` is held by the supervisor alone: two actors never share a spool.
+`run/children.lock` is handed down to its processes too, so that a new supervisor waits for those of
+one that was killed: nobody reads a ring while somebody may still write it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+
+from learner.durable import FolderLock, StoreLocked
+from services.process import CannotStart
+from services.ring import RingReader, RingWriter
+from services.ring_memory import Ring, RingUnusable, ring_folder
+from services.spool import Spool, SpoolConfig
+from services.spool_db import SpoolCorrupt, SpoolFull, SpoolVersionMismatch
+
+logger = logging.getLogger(__name__)
+
+ACTOR_DIED = "the actor died during the trial"
+_CHILDREN_S = 20.0
+_LOOK_S = 0.05
+
+
+class ActorFolder:
+    """The spool's folder, locked for one actor. Use it in a `with` statement.
+
+    Args:
+        root: The spool.
+
+    Raises:
+        CannotStart: Another actor works here, or the folder cannot be used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.run = self.root / "run"
+        self.children_lock = -1
+        """Open file for the processes to inherit."""
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.run / "actor.lock", f"the spool {self.root}")
+        except StoreLocked as error:
+            raise CannotStart(str(error)) from error
+        except OSError as error:
+            raise CannotStart(f"the spool {self.root} cannot be used: {error}") from error
+        try:
+            self.children_lock = self._lock_children()
+        except BaseException:
+            self._lock.release()
+            raise
+        (self.run / "actor.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+
+    def __enter__(self) -> ActorFolder:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        (self.run / "actor.pid").unlink(missing_ok=True)
+        os.close(self.children_lock)
+        self._lock.release()
+
+    @property
+    def ring_path(self) -> Path:
+        """Where this actor's ring is; the same for every start."""
+        name = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
+        return ring_folder() / f"offworld-{os.getuid()}-{name}.ring"
+
+    def recover(self, reserve_bytes: int, reason: str = ACTOR_DIED) -> int:
+        """Brings what a ring still holds into the spool, and removes the ring.
+
+        No other process of this actor may run.
+
+        Args:
+            reserve_bytes: Of the spool.
+            reason: Why a trial that was open is aborted.
+
+        Returns:
+            How many trials of the spool wait for the learner.
+
+        Raises:
+            CannotStart: The spool cannot be used.
+        """
+        config = SpoolConfig(root=self.root, reserve_bytes=reserve_bytes)
+        try:
+            with contextlib.closing(Spool(config)) as spool:
+                self._empty_ring(spool, reason)
+                if (trial_id := spool.abort_open(reason)) is not None:
+                    logger.warning("event=trial_aborted trial=%s reason=%s", trial_id, reason)
+                return spool.counts().num_ready
+        except (SpoolCorrupt, SpoolFull, SpoolVersionMismatch, StoreLocked) as error:
+            raise CannotStart(str(error)) from error
+
+    def _empty_ring(self, spool: Spool, reason: str) -> None:
+        if not self.ring_path.exists():
+            return
+        try:
+            ring = Ring(self.ring_path)
+        except RingUnusable as error:
+            logger.warning("event=ring_dropped reason=%s", error)
+            self.ring_path.unlink(missing_ok=True)
+            return
+        RingWriter(ring).abort_open_trial(reason)
+        reader = RingReader(ring)
+        num_records = 0
+        while records := reader.poll(0):
+            spool.add(records)
+            reader.commit()
+            num_records += len(records)
+        if num_records:
+            logger.warning("event=ring_recovered records=%d", num_records)
+        ring.unlink()
+
+    def _lock_children(self) -> int:
+        path = self.run / "children.lock"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline = time.monotonic() + _CHILDREN_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(_LOOK_S)
+                    continue
+                os.close(file)
+                raise CannotStart(
+                    f"processes of an earlier actor still work in {self.root}; their ids are in "
+                    f"{self.run}/*.pid"
+                ) from None
+            return file
