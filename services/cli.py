@@ -86,7 +86,13 @@ EXPECTED: Mapping[str, int] = {
     "learner.ledger.LedgerCorrupt": ExitCode.BAD_DATA,
     "learner.durable.StoreFull": ExitCode.BAD_DATA,
     "learner.zarr_group.TrialCorrupt": ExitCode.BAD_DATA,
+    "learner.weights.WeightsCorrupt": ExitCode.BAD_DATA,
+    "learner.weights.WeightsNotFinite": ExitCode.BAD_DATA,
     "services.demo_result.ResultUnreadable": ExitCode.BAD_DATA,
+    "services.spool_db.SpoolCorrupt": ExitCode.BAD_DATA,
+    "services.spool_db.SpoolVersionMismatch": ExitCode.CANNOT_START,
+    "services.demo_stage.DemoFailed": ExitCode.CRASHED,
+    "services.commands.evaluate.EvalFailed": ExitCode.CRASHED,
 }
 
 # Parts of offworld that a machine may lack, by the extra that brings them.

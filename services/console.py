@@ -200,3 +200,8 @@ def live(make: Callable[[], Table]) -> Iterator[Callable[[], None]]:
         return
     with Live(make(), console=stdout(), auto_refresh=False) as shown:
         yield lambda: shown.update(make(), refresh=True)
+
+
+def plain(text: str) -> Text:
+    """Returns text that rich shows as it is; data in it must be `safe`."""
+    return Text(text)

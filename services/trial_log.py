@@ -10,6 +10,7 @@ from typing import Any
 
 from learner.ledger import TrialRow
 from protos import learner_pb2
+from protos.trial import Trial
 
 COLUMNS = (">#", "trial", "source", "actor", ">weights", ">steps", ">reward", "result", ">place")
 
@@ -64,6 +65,14 @@ class TrialLine:
             position_index=(message.position_index if message.HasField("position_index") else None),
             committed_unix_ns=message.committed_unix_ns,
         )
+
+    @classmethod
+    def from_trial(cls, trial: Trial, number: int) -> TrialLine:
+        """Describes a trial that is in no ledger, as number `number`."""
+        row = TrialRow.from_trial(
+            trial, digest=trial.digest(), group_sha256="", committed_unix_ns=time.time_ns()
+        )
+        return cls.from_row(dataclasses.replace(row, ledger_seq=number))
 
     def cells(self) -> tuple[object, ...]:
         """Returns the values of `COLUMNS`."""

@@ -1,0 +1,117 @@
+"""What this machine can do: measured, each in about a second."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from learner.algorithms.base import Policy
+from protos.trial import RobotSpec
+from robot.clock import MonotonicClock, SimulatedClock, Ticker
+from robot.sim.config import SimConfig
+
+HEADROOM = 0.9
+"""Part of a control period that observing and planning may take at their 99th percentile."""
+_BLOCK_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """How long something took, again and again. [ms]"""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, nanoseconds: list[int]) -> Times:
+        """Summarises durations."""
+        values = np.array(nanoseconds) / 1e6
+        p50, p99 = np.percentile(values, [50, 99])
+        return cls(p50_ms=float(p50), p99_ms=float(p99), max_ms=float(values.max()))
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, max {self.max_ms:.1f} ms"
+
+
+def honest_hz(*parts: Times) -> float:
+    """Returns the highest control rate whose period holds all parts with some headroom."""
+    return HEADROOM * 1e3 / max(1e-3, sum(part.p99_ms for part in parts))
+
+
+def time_repeated(work: Callable[[], object], num: int) -> Times:
+    """Measures `work`, `num` times."""
+    durations = []
+    for _ in range(num):
+        began_ns = time.perf_counter_ns()
+        work()
+        durations.append(time.perf_counter_ns() - began_ns)
+    return Times.of(durations)
+
+
+def observing(sim: SimConfig, num: int) -> tuple[Times, Mapping[str, np.ndarray]]:
+    """Measures one step of the simulated robot, rendering included; returns what it sees, too.
+
+    Raises:
+        ImportError: MuJoCo, or OpenGL for it, does not work here.
+    """
+    from robot.sim.env import make_sim_env
+
+    env = make_sim_env(sim, SimulatedClock())
+    try:
+        observation = env.reset(seed=0)
+        zero = np.zeros(env.spec.action_size, np.float32)
+
+        def look() -> None:
+            env.step(zero)
+
+        return time_repeated(look, num), observation.fields
+    finally:
+        env.close()
+
+
+def planning(policy: Policy, fields: Mapping[str, np.ndarray], num: int) -> Times:
+    """Measures a plan from one observation, after a warm-up."""
+    policy.warm_up()
+    policy.reset()
+    return time_repeated(lambda: policy.act(fields, is_eval=True), num)
+
+
+def blank_fields(spec: RobotSpec) -> Mapping[str, np.ndarray]:
+    """Returns an observation of the right shapes, for a machine without a simulator."""
+    return {f.name: np.zeros(f.shape, f.dtype) for f in spec.observations}
+
+
+def lateness(hz: float, seconds: float = 1.0) -> Times:
+    """Measures how late an idle loop on absolute deadlines wakes up."""
+    clock = MonotonicClock()
+    ticker = Ticker(clock, round(1e9 / hz))
+    ticker.start()
+    return Times.of([max(0, ticker.wait().late_ns) for _ in range(max(1, round(hz * seconds)))])
+
+
+def durable_write(folder: Path, num: int = 10) -> Times:
+    """Measures a small write that is on the disk when it returns, in `folder` or above it."""
+    path = nearest_folder(folder) / f".offworld-doctor-{os.getpid()}"
+    block = b"\0" * _BLOCK_BYTES
+
+    def write() -> None:
+        with path.open("wb") as file:
+            file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+
+    try:
+        return time_repeated(write, num)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def nearest_folder(path: Path) -> Path:
+    """Returns the lowest folder on the way to `path` that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
