@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from services.actor_config import ActorConfig, ActorRun
 from services.actor_folder import ActorFolder
@@ -31,12 +32,18 @@ from services.ring_memory import Ring, RingUnusable
 
 logger = logging.getLogger(__name__)
 
+RUN_FILE = "actor.toml"
 LOOP_DIED = "the loop died during the trial"
 _LOOK_S = 0.05
 _LOOP_STOP_S = 3.0
 _RECORDER_STOP_S = 3.0
 _HUNG_S = 30.0
 _STARTS_WITHOUT_TRIAL = 5
+
+
+def command(name: str, run_file: Path) -> list[str]:
+    """Returns the command line of `loop` or `recorder`."""
+    return [sys.executable, "-m", f"services.{name}", str(run_file)]
 
 
 class StopSignals:
@@ -90,11 +97,11 @@ class Supervisor:
         self._folder = folder
         self._ring = ring
         self._stop = stop
-        file = str(folder.run / "actor.toml")
+        file = folder.run / RUN_FILE
         self._recorder, self._loop = (
             KeptProcess(
                 name,
-                [sys.executable, "-m", f"services.{name}", file],
+                command(name, file),
                 folder=folder.run,
                 pass_fds=(folder.children_lock,),
             )
@@ -256,7 +263,7 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
             parent_pid=os.getpid(),
             config=config,
         )
-        run.write(folder.run / "actor.toml")
+        run.write(folder.run / RUN_FILE)
         logger.info(
             "event=actor actor=%s robot=%s learner=%s spool=%s waiting_trials=%d",
             config.actor_id,

@@ -65,6 +65,10 @@ class TrialResult:
     num_steps: int
     num_missed: int
     total_reward: float
+    late_p99_ms: float
+    """99th percentile of how long after its deadline a tick was delivered; NaN without a step."""
+    plan_ms: float
+    """Median time of a plan; NaN when nothing was planned."""
     abort_reason: str = ""
     fault: RobotFault | None = None
     """The robot's latched fault, if one ended the trial."""
@@ -112,7 +116,9 @@ class TrialRunner:
         self._ticker = Ticker(clock, self._period_ns)
         self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
-        self._plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
+        self._recent_plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
+        self._plan_ns: list[int] = []
+        self._late_ns: list[int] = []
         self._rest = np.zeros((0, env.spec.action_size), np.float32)
         self._rewards: list[float] = []
         self._num_missed = 0
@@ -123,7 +129,7 @@ class TrialRunner:
         The ring must have room for a trial. A fault of the robot stops the arm, aborts the trial
         and is returned, not raised.
         """
-        self._rewards, self._num_missed = [], 0
+        self._rewards, self._plan_ns, self._late_ns, self._num_missed = [], [], [], 0
         has_begun, fault, reason = False, None, ""
         try:
             self._env.reset(order.provenance.seed, order.provenance.position_index)
@@ -148,6 +154,8 @@ class TrialRunner:
             num_steps=len(self._rewards),
             num_missed=self._num_missed,
             total_reward=sum(self._rewards),
+            late_p99_ms=float(np.percentile(self._late_ns, 99)) / 1e6 if self._late_ns else np.nan,
+            plan_ms=statistics.median(self._plan_ns) / 1e6 if self._plan_ns else np.nan,
             abort_reason=reason,
             fault=fault,
         )
@@ -195,6 +203,7 @@ class TrialRunner:
         tick = self._ticker.wait()
         while tick.scheduled_ns < after_ns:
             tick = self._ticker.wait()
+        self._late_ns.append(tick.late_ns)
         self._control.num_ticks += 1
         self._control.loop_heartbeat_ns = time.monotonic_ns()
         seen = self._env.observe()
@@ -206,12 +215,13 @@ class TrialRunner:
     def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
         began_ns = self._clock.now_ns()
         late_ns = began_ns - tick.scheduled_ns
-        usual_ns = statistics.median(self._plan_ns) if self._plan_ns else 0
+        usual_ns = statistics.median(self._recent_plan_ns) if self._recent_plan_ns else 0
         if usual_ns <= self._period_ns < late_ns + usual_ns:
             return self._fall_back(began_ns, order.provenance.weights_version)
         choice = pilot.act(seen.fields, is_eval=order.is_eval)
         planned_ns = self._clock.now_ns()
         self._plan_ns.append(planned_ns - began_ns)
+        self._recent_plan_ns.append(planned_ns - began_ns)
         self._rest = rest_of_plan(pilot)
         limit = self._limits.max_uncertainty
         is_held = limit is not None and not choice.uncertainty <= limit

@@ -145,7 +145,12 @@ class TrialSeries:
         return False
 
     def _has_room(self) -> bool:
-        """Whether the last trial is on disk and another one fits into ring and spool."""
+        """Whether the last trial is on disk and another one fits into ring and spool.
+
+        A recorder that has died does not stop the trials before the ring is full.
+        """
+        if self._control.recorder_heartbeat_ns == 0:
+            return False  # none has ever worked: nothing would come of a trial
         is_behind = not self._ring.is_drained and self._is_recorder_alive()
         return not (is_behind or self._control.is_spool_full) and self._writer.has_room
 
@@ -208,13 +213,15 @@ class TrialSeries:
         number, trial_id = self._ring.last_trial
         logger.info(
             "event=trial_ended number=%d trial=%s outcome=%s steps=%d reward=%.3g missed=%d "
-            "weights=%d reason=%r",
+            "late_p99_ms=%.1f plan_ms=%.1f weights=%d reason=%r",
             number,
             trial_id,
             result.outcome,
             result.num_steps,
             result.total_reward,
             result.num_missed,
+            result.late_p99_ms,
+            result.plan_ms,
             self._control.weights_in_use,
             result.abort_reason,
         )

@@ -76,6 +76,7 @@ class Site:
             self.env.spec,
             num_trials=4,
         )
+        self.ring.control.recorder_heartbeat_ns = time.monotonic_ns()
         self.recorder = StandIn(self.ring)
         self.weights = folder / "weights"
 
@@ -333,6 +334,19 @@ def test_no_trial_begins_without_room(site: Site) -> None:
     site.recorder.reader.announce_room(has_room=True)
     loop.join()
     assert len(site.recorder.finish()) == 1
+
+
+def test_no_trial_begins_before_a_recorder_has_worked(site: Site) -> None:
+    site.recorder.finish()
+    site.ring.control.recorder_heartbeat_ns = 0
+    loop = site.loop(trials=1)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    site.wait_for(LoopState.WAITING_FOR_ROOM)
+    assert site.ring.num_begun == 0
+    site.ring.control.recorder_heartbeat_ns = 1
+    thread.join()
+    assert site.ring.num_begun == 1
 
 
 def test_without_a_recorder_it_fills_the_ring_and_then_waits(tmp_path: Path) -> None:

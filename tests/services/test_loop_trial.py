@@ -125,6 +125,7 @@ def test_a_trial_is_contiguous_and_on_time(bench: Bench) -> None:
     assert not steps["deadline_missed"].any()
     assert set(steps["weights_version"]) == {3}
     assert set(steps["fallback"]) == {NONE}
+    assert (result.late_p99_ms, result.plan_ms) == (0.0, 30.0)
 
 
 def test_a_reward_belongs_to_the_action_that_earned_it(bench: Bench) -> None:

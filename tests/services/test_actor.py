@@ -1,0 +1,261 @@
+"""The supervisor: who is started again, who is not, and what an actor leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from protos.trial import Outcome
+from robot.sim.config import SimConfig
+from services import actor as actor_module
+from services.actor import StopSignals, run_actor
+from services.actor_config import ActorConfig, ActorRun
+from services.actor_folder import ActorFolder
+from services.actor_robot import robot_spec
+from services.config import ConfigError, build
+from services.process import CannotStart, ExitCode
+from services.ring import RingReader, RingWriter
+from services.ring_memory import Ring
+from services.spool import Spool, SpoolConfig
+from services.spool_audit import read_spool
+from tests.services.rig import wait_until
+from tests.services.ring_processes import columns, make_provenance, make_spec, observation
+from tests.services.ring_processes import write_trial as write
+
+CONFIG = ActorConfig(
+    robot="counting",
+    sim=SimConfig(max_steps=4, image_size=8),
+    policy="random",
+    reserve_bytes=0,
+    drain_s=0.5,
+)
+
+
+class Stage:
+    """An actor whose processes are stand-ins."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.config = dataclasses.replace(CONFIG, spool=folder / "spool")
+        self.stop = StopSignals()
+        self.starts: list[str] = []
+        self._monkeypatch = monkeypatch
+
+    def play(self, *, loop: str, recorder: str = "record") -> int:
+        roles = {"loop": loop, "recorder": recorder}
+
+        def command(name: str, file: Path) -> list[str]:
+            return [sys.executable, "-m", "tests.services.fake_processes", roles[name], str(file)]
+
+        self._monkeypatch.setattr(actor_module, "command", command)
+        return run_actor(self.config, self.stop)
+
+    @property
+    def run(self) -> Path:
+        return self.config.spool / "run"
+
+    def when(self, is_true: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
+        def watch() -> None:
+            wait_until(is_true)
+            then()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        return thread
+
+    def ring(self) -> Ring:
+        wait_until(lambda: (self.run / "loop.pid").exists(), what="the actor starts")
+        return Ring(ActorRun.read(self.run / "actor.toml").ring)
+
+    def has_run(self, name: str) -> bool:
+        return (self.run / f"{name}.pid").exists()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(tmp_path, monkeypatch)
+
+
+def test_a_loop_with_a_fault_is_not_started_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert stage.play(loop="fault") == ExitCode.CRASHED
+    assert caplog.text.count("event=started process=loop") == 1
+    assert "collision: something was in the way" in caplog.text
+
+
+def test_a_loop_that_never_gets_to_a_trial_is_given_up(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("services.kept_process._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("services.kept_process._LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(actor_module, "_STARTS_WITHOUT_TRIAL", 3)
+    assert stage.play(loop="crash") == ExitCode.CRASHED
+    assert caplog.text.count("event=started process=loop") == 3
+    assert "event=loop_given_up" in caplog.text
+
+
+def test_the_loop_of_a_real_arm_is_not_started_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(ActorConfig, "is_simulated", property(lambda _self: False))
+    assert stage.play(loop="crash") == ExitCode.CRASHED
+    assert caplog.text.count("event=started process=loop") == 1
+
+
+@pytest.mark.parametrize("roles", [("refuse", "record"), ("deaf", "refuse")])
+def test_what_cannot_start_ends_the_actor(stage: Stage, roles: tuple[str, str]) -> None:
+    loop, recorder = roles
+    assert stage.play(loop=loop, recorder=recorder) == ExitCode.CANNOT_START
+
+
+def test_a_recorder_is_always_started_again(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    watcher = stage.when(
+        lambda: caplog.text.count("event=started process=recorder") >= 3, stage.stop.ask
+    )
+    assert stage.play(loop="deaf", recorder="crash") == ExitCode.DONE
+    watcher.join()
+
+
+def test_a_loop_that_hangs_is_killed_and_its_trial_kept(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(actor_module, "_HUNG_S", 0.3)
+    watcher = stage.when(
+        lambda: caplog.text.count("event=started process=loop") >= 2, stage.stop.ask
+    )
+    assert stage.play(loop="hang") == ExitCode.DONE
+    watcher.join()
+    assert "event=loop_hung" in caplog.text
+    kept = list(read_spool(stage.config.spool))
+    assert len(kept) >= 1
+    assert {t.state for t in kept} == {"ready"}
+    assert not stage.has_run("loop")
+
+
+def test_a_loop_that_does_not_end_is_killed(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(actor_module, "_LOOP_STOP_S", 0.3)
+    watcher = stage.when(lambda: stage.has_run("loop"), stage.stop.ask)
+    began = time.monotonic()
+    assert stage.play(loop="deaf") == ExitCode.DONE
+    watcher.join()
+    assert time.monotonic() - began < 10
+    assert not stage.has_run("loop")
+
+
+def test_it_ends_after_the_last_trial_only_when_told_to(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, exit_when_done=True)
+    assert stage.play(loop="done") == ExitCode.DONE
+    stage.config = dataclasses.replace(stage.config, exit_when_done=False)
+    stays = threading.Event()
+
+    def is_waiting() -> bool:
+        if (stage.run / "recorder.pid").exists() and not (stage.run / "loop.pid").exists():
+            stays.set()
+        return stays.is_set()
+
+    watcher = stage.when(is_waiting, stage.stop.ask)
+    assert stage.play(loop="done") == ExitCode.DONE
+    watcher.join()
+    assert stays.is_set()
+
+
+def test_what_a_killed_actor_left_in_memory_comes_to_disk(tmp_path: Path) -> None:
+    spec = make_spec()
+    with ActorFolder(tmp_path) as folder:
+        ring = Ring.create(folder.ring_path, spec, num_trials=3)
+        writer = RingWriter(ring)
+        first, second = write(writer, spec, 0), write(writer, spec, 10)
+        reader = RingReader(ring)
+        with closing(Spool(SpoolConfig(root=tmp_path, reserve_bytes=0))) as spool:
+            spool.add(reader.poll(0))
+            reader.commit()  # the first one is on disk, and so is half of the second
+            spool.add(reader.poll(0)[:3])
+        third = "01926c3e-0000-7000-8000-000000000003"
+        writer.begin(third, make_provenance(20), observation(20))
+        writer.step(columns(spec, 20), observation(21))
+    with ActorFolder(tmp_path) as folder:
+        assert folder.recover(0) == 3
+        assert not folder.ring_path.exists()
+        assert folder.recover(0) == 3
+    with closing(Spool(SpoolConfig(root=tmp_path, reserve_bytes=0))) as spool:
+        trials = [spool.load(t) for t in (first, second, third)]
+    assert [t.outcome for t in trials] == [Outcome.FAILURE, Outcome.FAILURE, Outcome.ABORTED]
+    assert [t.num_steps for t in trials] == [4, 4, 1]
+    assert "died" in trials[2].abort_reason
+
+
+def test_something_that_is_no_ring_is_not_in_the_way(tmp_path: Path) -> None:
+    with ActorFolder(tmp_path) as folder:
+        folder.ring_path.write_bytes(b"not a ring")
+        assert folder.recover(0) == 0
+        assert not folder.ring_path.exists()
+
+
+def test_a_spool_serves_one_actor(tmp_path: Path) -> None:
+    with ActorFolder(tmp_path), pytest.raises(CannotStart, match="in use by process"):
+        ActorFolder(tmp_path)
+    with ActorFolder(tmp_path):
+        pass
+
+
+def test_a_ring_that_does_not_fit_is_refused_before_the_start(stage: Stage) -> None:
+    sim = SimConfig(max_steps=10_000, image_size=1024, render_size=1024)
+    stage.config = dataclasses.replace(stage.config, sim=sim, ring_trials=10_000)
+    with pytest.raises(CannotStart, match="cannot create a ring"):
+        stage.play(loop="done")
+    assert not stage.has_run("loop")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learner", "nowhere"),
+        ("learner", "host:0"),
+        ("actor_id", "../up"),
+        ("actor_id", ""),
+        ("trials", 0),
+        ("max_uncertainty", -1.0),
+        ("drain_s", -0.1),
+        ("wait_weights_s", float("nan")),
+        ("ring_trials", 1),
+        ("max_missed_in_a_row", 0),
+        ("source", "offline"),
+        ("pace", "faster"),
+        ("robot", "toaster"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        build(ActorConfig, {key: value}, file="x.toml")
+
+
+def test_a_run_survives_its_file(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, trials=None, max_uncertainty=0.5, spool=tmp_path)
+    run = ActorRun(
+        ring=tmp_path / "ring", incarnation="i", software="1", parent_pid=7, config=config
+    )
+    run.write(tmp_path / "actor.toml")
+    assert ActorRun.read(tmp_path / "actor.toml") == run
+
+
+@pytest.mark.parametrize("robot", ["sim", "counting"])
+def test_the_spec_is_known_without_the_robot(robot: str) -> None:
+    config = dataclasses.replace(CONFIG, robot=robot)  # type: ignore[arg-type]
+    spec = robot_spec(config)
+    assert spec.max_steps == 4
+    assert {f.name for f in spec.observations} == {"image.front", "state"}
