@@ -18,15 +18,14 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from learner.clock import Clock, SystemClock
-from learner.durable import StoreLocked, write_file
 from learner.trainer_config import TrainerJob
+from learner.trainer_worker import TrainerWorker
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +35,6 @@ FIRST_BACKOFF_S = 0.25
 LAST_BACKOFF_S = 15.0
 STEADY_S = 60.0
 """A worker that ran for so long is started again at once when it dies."""
-LOCK_WAIT_S = 30.0
-"""How long a new worker waits for a dying one to let go of the store."""
 
 
 class TrainerFailed(RuntimeError):
@@ -60,44 +57,6 @@ class RayConfig:
     """HOST:PORT of a running cluster that sees the same store folder; None starts a private one."""
     num_cpus: int = 1
     """CPUs that Ray sets aside for the trainer; torch's threads are `TrainerConfig.num_threads`."""
-
-
-class TrainerWorker:
-    """Runs in the worker process: builds the trainer from its job and drives it.
-
-    Args:
-        job: Text of a `TrainerJob`.
-    """
-
-    def __init__(self, job: str) -> None:
-        self._job = TrainerJob.from_json(job)
-        self._stop = threading.Event()
-
-    def run(self) -> None:
-        """Trains, from the newest checkpoint on, until `stop`; raises what ended it otherwise."""
-        import torch
-
-        from learner.training import build_trainer
-
-        if self._job.trainer.num_threads is None:
-            # Ray tells OpenMP to use one; the machine is the trainer's.
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
-        pid_file = Path(self._job.store) / "run" / "trainer.pid"
-        write_file(pid_file, f"{os.getpid()}\n".encode(), is_durable=False)
-        deadline_s = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                trainer = build_trainer(self._job)
-                break
-            except StoreLocked:
-                if time.monotonic() > deadline_s or self._stop.wait(0.2):
-                    raise
-        trainer.run(self._stop.is_set)
-        pid_file.unlink(missing_ok=True)
-
-    def stop(self) -> None:
-        """Asks `run` to finish its update, save and return."""
-        self._stop.set()
 
 
 class RaySupervisor:

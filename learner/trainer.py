@@ -240,8 +240,8 @@ class Trainer:
             self.config.batch_size,
             0.0 if is_offline else self.config.online_batch_fraction,
             generator=self._run.generator,
-        )
-        result = self.algorithm.update(batch.to(self._device))
+        ).to(self._device)
+        result = self.algorithm.update(batch)
         self.replay.update_priorities(batch, result.priorities)
         self._metrics.add(result.metrics | {"online_fraction": batch.source.float().mean()})
         self.progress.count_update(self.config)

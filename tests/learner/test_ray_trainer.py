@@ -144,3 +144,10 @@ def test_an_error_of_the_trainer_is_raised_not_repeated(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("0 SpecMismatch: trial "), done.stderr
     assert "control_hz: 5.0 here, 10.0 there" in done.stdout
+
+
+def test_what_the_trainer_logs_is_kept_beside_the_store(run: Run) -> None:
+    run.poll_until_training()
+    log = run.root / "logs" / "trainer.log"
+    os.kill(run.pid, signal.SIGKILL)
+    run.poll_until(lambda: "INFO trainer learner.run_state: resumed" in log.read_text())
