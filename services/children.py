@@ -15,7 +15,6 @@ from services.process import end_with_parent
 
 STOP_S = 30.0
 """How long a program may take to end after SIGTERM."""
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Child:
@@ -101,14 +100,17 @@ class Child:
 
 
 class MemoryWatch:
-    """Samples the resident memory of this process and everything below it.
+    """Samples the memory of this process and everything below it; Linux only, else 0.
 
     Args:
         period_s: Time between samples.
     """
 
-    def __init__(self, period_s: float = 1.0) -> None:
+    def __init__(self, period_s: float = 2.0) -> None:
         self.peak_bytes = 0
+        """Largest sum of what each process holds, pages that several share counted once."""
+        self.peak_resident_bytes = 0
+        """Largest sum of resident sizes: shared pages count in every process that has them."""
         self._period_s = period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
@@ -129,7 +131,9 @@ class MemoryWatch:
     def _watch(self) -> None:
         while True:
             pids = [os.getpid(), *descendants(os.getpid())]
-            self.peak_bytes = max(self.peak_bytes, sum(resident_bytes(pid) for pid in pids))
+            sizes = [memory_bytes(pid) for pid in pids]
+            self.peak_resident_bytes = max(self.peak_resident_bytes, sum(s[0] for s in sizes))
+            self.peak_bytes = max(self.peak_bytes, sum(s[1] for s in sizes))
             if self._stop.wait(self._period_s):
                 return
 
@@ -154,13 +158,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def resident_bytes(pid: int) -> int:
-    """Returns the resident memory of a process, shared pages included; 0 when it is gone."""
+def memory_bytes(pid: int) -> tuple[int, int]:
+    """Returns a process's resident memory, and its share of it; zeros when it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(fields[1]) * _PAGE_BYTES
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0, 0
+    sizes = dict.fromkeys(("Rss", "Pss"), 0)
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        if name in sizes:
+            sizes[name] = int(rest.split()[0]) << 10
+    return sizes["Rss"], sizes["Pss"]
 
 
 def _stat(pid: int) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from learner.ledger import TrialRow
 from learner.status import TrainerStatus
+from learner.store import TrialStore
 from protos.trial import Source
 from robot.sim.config import EVAL_POSITIONS, SimConfig
 from robot.sim.offline import OfflineDataConfig
@@ -106,6 +107,7 @@ class Demo:
             online=tuple(_online(row) for row in online),
             seconds=self._seconds,
             peak_memory_bytes=memory.peak_bytes,
+            peak_resident_bytes=memory.peak_resident_bytes,
             versions=versions(),
             machine=machine(),
             settings={
@@ -128,6 +130,8 @@ class Demo:
             num_exploratory_trials=settings.num_exploratory_trials,
         )
         making = MakeConfig(store=self.view.root, seed=settings.seed, offline=offline)
+        # Made here, so that it may be read from now on.
+        TrialStore.open(self.view.root).close()
         file = self.out / "configs" / "offline.toml"
         file.write_text(to_toml(making), encoding="utf-8")
         self._stage.make_data(str(file), self.view, sum(offline.counts))

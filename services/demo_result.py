@@ -81,7 +81,9 @@ class DemoResult:
     seconds: Mapping[str, float]
     """Wall-clock time of each phase. [s]"""
     peak_memory_bytes: int
-    """Largest resident memory of all processes together."""
+    """Largest memory of all processes together, pages that several share counted once."""
+    peak_resident_bytes: int
+    """Largest sum of resident sizes, in which shared pages count again in every process."""
     versions: Mapping[str, str]
     machine: str
     schema: int = SCHEMA

@@ -7,7 +7,6 @@ differs in hatch, marker or place as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from services.demo_result import DemoResult, Evaluation
 from services.intervals import Rate, running_rate
+from services.run_data import BatchMix, StepTimes
 
 GREY, ORANGE, BLUE, GREEN, RED, BLACK = (
     "#8c8c8c",
@@ -34,25 +34,6 @@ PHASES = (
     ("after", "after {num} trials", BLUE, ""),
 )
 WINDOW = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTimes:
-    """Times of planned control steps. [N] each, milliseconds."""
-
-    plan_ms: np.ndarray
-    """From the newest frame to the finished plan."""
-    late_ms: np.ndarray
-    """From the scheduled tick to the moment the arm got its target."""
-    period_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchMix:
-    """What training batches were made of. [N] each."""
-
-    num_updates: np.ndarray
-    online_fraction: np.ndarray
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -89,23 +70,10 @@ def draw_positions(result: DemoResult) -> Figure:
 
 def draw_timing(times: StepTimes) -> Figure:
     """Draws how long plans took and how late commands were, against the control period."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _histogram(left, times.plan_ms, "plan ready after the frame [ms]", BLUE)
-    left.axvline(times.period_ms, color=RED, linestyle="--", linewidth=1.2)
-    left.annotate(
-        "control period",
-        (times.period_ms, 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4, 0),
-        textcoords="offset points",
-        rotation=90,
-        ha="right",
-        va="top",
-        color=RED,
-        fontsize=8,
-    )
-    _histogram(right, times.late_ms, "command after the tick [ms]", GREEN)
+    _histogram(left, times.plan_ms, times.period_ms, "plan ready after the frame [ms]", BLUE)
+    _histogram(right, times.late_ms, times.period_ms, "command after the tick [ms]", GREEN)
     return figure
 
 
@@ -114,20 +82,16 @@ def draw_batch_mix(mix: BatchMix) -> Figure:
     figure = Figure(figsize=(6.4, 2.8), layout="constrained")
     axes = figure.add_subplot()
     _tidy(axes)
-    axes.fill_between(mix.num_updates, 0, 1, color=GREY, alpha=0.35, linewidth=0, label="offline")
-    axes.fill_between(
-        mix.num_updates,
-        0,
-        mix.online_fraction,
-        color=BLUE,
-        linewidth=0,
-        step="post",
-        label="online",
-    )
+    # Each number is the mean of the batches since the one before.
+    updates = np.concatenate([[0], mix.num_updates])
+    online = np.concatenate([mix.online_fraction[:1], mix.online_fraction])
+    if mix.num_updates.size:
+        axes.fill_between(updates, 0, 1, color=GREY, alpha=0.35, linewidth=0, label="offline")
+        axes.fill_between(updates, 0, online, color=BLUE, linewidth=0, step="pre", label="online")
+        axes.legend(loc="upper left", frameon=True, fontsize=8)
     axes.set(xlabel="updates", ylabel="part of the batch", ylim=(0, 1))
     axes.margins(x=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="upper left", frameon=True, fontsize=8)
     return figure
 
 
@@ -144,8 +108,8 @@ def draw_summary(result: DemoResult, frames: Sequence[np.ndarray]) -> Figure:
     for axes in panels:
         axes.set_axis_off()
     for axes, frame in zip(panels, frames, strict=False):
-        axes.imshow(frame, interpolation="nearest")
-    top.suptitle("one trial after finetuning, as the camera sees it", fontsize=10)
+        axes.imshow(frame, interpolation="bicubic")
+    top.suptitle("one trial after finetuning, as the model sees it", fontsize=10)
     left, middle, right = bottom.subplots(1, 3, width_ratios=(1.3, 1, 1))
     success_bars(left, result)
     for axes, (name, title, colour, _) in zip((middle, right), (PHASES[0], PHASES[2]), strict=True):
@@ -291,13 +255,30 @@ def position_map(axes: Axes, evaluation: Evaluation, result: DemoResult, colour:
     axes.tick_params(labelsize=8)
 
 
-def _histogram(axes: Axes, values_ms: np.ndarray, label: str, colour: str) -> None:
+def _histogram(
+    axes: Axes, values_ms: np.ndarray, period_ms: float, label: str, colour: str
+) -> None:
     _tidy(axes)
     axes.set(xlabel=label, ylabel="steps")
     if not values_ms.size:
         axes.text(0.5, 0.5, "no planned steps", transform=axes.transAxes, ha="center")
         return
-    axes.hist(values_ms, bins=30, color=colour, edgecolor="white", linewidth=0.4)
+    end_ms = max(1.05 * period_ms, float(values_ms.max()))
+    axes.hist(values_ms, bins=42, range=(0, end_ms), color=colour)
+    axes.set_xlim(0, end_ms)
+    axes.axvline(period_ms, color=RED, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        "control period",
+        (period_ms, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="top",
+        color=RED,
+        fontsize=8,
+    )
     p50, p99 = np.percentile(values_ms, [50, 99])
     axes.set_title(f"p50 {p50:.1f} ms, p99 {p99:.1f} ms", fontsize=9)
 

@@ -15,6 +15,8 @@ from services.process import CannotStart, ExitCode
 
 logger = logging.getLogger(__name__)
 
+ADDRESS_FILE = Path("run") / "address"
+"""HOST:PORT at which the learner of a store answers, below the store; there while it serves."""
 STOP_S = 12.0
 """How long the ingress may take to finish calls under way. [s]"""
 _LOOK_S = 0.1

@@ -20,10 +20,9 @@ from learner.durable import FolderLock, StoreLocked
 from learner.ledger import StoreVersionMismatch
 from services.config import ConfigError
 from services.config_text import to_toml
-from services.ingress_process import IngressProcess, ingress_command
+from services.ingress_process import ADDRESS_FILE, IngressProcess, ingress_command
 from services.logs import configure_logging
 from services.process import CannotStart, ExitCode, stop_on_signals, write_aside
-from services.store_view import ADDRESS_FILE
 
 if TYPE_CHECKING:
     from learner.ray_trainer import RaySupervisor

@@ -14,7 +14,7 @@ import numpy as np
 from protos.trial import Trial
 from services import figures
 from services.demo_result import DemoResult, Evaluation
-from services.figures import BatchMix, StepTimes
+from services.run_data import BatchMix, StepTimes
 from services.video import Clip, write_video
 
 CLIPS_PER_PAGE = 3

@@ -14,10 +14,8 @@ from learner.ledger import Ledger, TrialRow
 from learner.status import TrainerStatus, read_status
 from learner.store import TrialStore
 from protos.trial import Source, Trial
-from services.figures import BatchMix
-
-ADDRESS_FILE = Path("run") / "address"
-"""HOST:PORT at which the learner of a store answers, below the store; there while it serves."""
+from services.ingress_process import ADDRESS_FILE
+from services.run_data import BatchMix
 
 
 class StoreView:

@@ -20,7 +20,7 @@ from services.demo_result import (
     PositionOutcome,
     ResultUnreadable,
 )
-from services.figures import BatchMix
+from services.run_data import BatchMix
 from services.video import PANEL, STRIP, Clip, draw_panel, write_video
 from tests.services.trials import make_trial
 
@@ -69,6 +69,7 @@ def result() -> DemoResult:
         ),
         seconds={"pretraining": 61.0, "online": 20.0},
         peak_memory_bytes=3 * 2**29,
+        peak_resident_bytes=2**31,
         versions={"offworld": "0.1.0"},
         machine="test",
     )
