@@ -74,9 +74,7 @@ class ActorIdentity:
 
 
 class LearnerClient:
-    """One channel to one learner; safe to call from several threads.
-
-    Raises, in each call: `LearnerUnavailable`; what else is said there.
+    """One channel to one learner, for any number of threads; each call may be `LearnerUnavailable`.
 
     Args:
         address: HOST:PORT.
@@ -250,7 +248,8 @@ class LearnerClient:
                         backoff.worked()
                         request.after.CopyFrom(reply.cursor)
                         yield reply
-                return
+                if not is_following:
+                    return
             except LearnerUnavailable as error:
                 if not is_following:
                     raise
@@ -275,14 +274,14 @@ class LearnerClient:
 
 @contextmanager
 def grpc_errors(
-    call: str, address: str, *, invalid: type[Exception] = LearnerUnavailable
+    call: str, address: str, *, invalid: type[Exception] | None = None
 ) -> Iterator[None]:
     """Translates what gRPC raises into our errors; the one place that does.
 
     Args:
         call: Name of the call, for the message.
         address: Whom it went to, for the message.
-        invalid: What to raise when the learner cannot make sense of the request.
+        invalid: What to raise when the learner cannot make sense of the request, if that may be.
     """
     try:
         yield
@@ -291,7 +290,7 @@ def grpc_errors(
         details = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             raise LeaseLost(details) from error
-        if code is grpc.StatusCode.INVALID_ARGUMENT:
+        if code is grpc.StatusCode.INVALID_ARGUMENT and invalid is not None:
             raise invalid(details) from error
         if code is grpc.StatusCode.NOT_FOUND:
             raise WeightsGone(details) from error

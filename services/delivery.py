@@ -8,6 +8,7 @@ durably; only then does anybody hear STORED. Each step may be repeated after any
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from protos.trial import RobotSpec, TrialRejected, check_trial_id
 from services.staging import BadChunk, ChunkDamaged, Incomplete, Staging, upload_of
 
 logger = logging.getLogger(__name__)
+
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,11 @@ class Delivery:
             max_bytes=config.max_staging_bytes,
             reserve_bytes=config.reserve_bytes,
         )
+        for trial_id in self.staging.trial_ids():
+            if store.ledger.get(trial_id) is not None:
+                self.staging.drop(trial_id)
+        self._mutex = threading.Lock()
+        self._committed: dict[tuple[str, str], None] = {}  # the newest ones, oldest first
         self._refused = {row.trial_id: row for row in store.ledger.quarantined()}
 
     @property
@@ -126,7 +134,7 @@ class Delivery:
         )
         if zlib.crc32(request.data) != request.crc32:
             raise ChunkDamaged(f"chunk {request.index}: its checksum is wrong; send it again")
-        if self._store.ledger.get(trial_id) is not None:
+        if (trial_id, upload.payload_sha256) in self._committed:
             return upload.count  # came again after the commit
         return self.staging.put(trial_id, upload, request.index, request.data)
 

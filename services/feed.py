@@ -101,7 +101,7 @@ class Feed:
                     yield reply
                 if cursor.log_offset < self._live.last_offset:
                     continue
-            if not request.is_following:
+            if not request.is_following or self._pulse.is_closing:
                 return
             await wait_for_any(news, _LOOK_AGAIN_S)
 

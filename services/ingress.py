@@ -85,7 +85,7 @@ async def serve(
         if port_file is not None:
             write_aside(port_file, f"{address}\n")
         logger.info("event=serving address=%s store=%s pid=%d", address, config.store, os.getpid())
-        await serve_until_signal(server, health, pulse)
+        await serve_until_signal(server, health, pulse, ingress.pulse.close)
         logger.info("event=stopped address=%s", address)
 
 

@@ -216,7 +216,7 @@ class Ingress:
                         manifest_json=manifest.to_json(),
                         run_id=self._run_id,
                     )
-                if (left_s := until - self._now_s()) <= 0:
+                if (left_s := until - self._now_s()) <= 0 or self.pulse.is_closing:
                     return pb.GetWeightsManifestReply(run_id=self._run_id)
                 await wait_for_any([news], left_s)
         finally:

@@ -81,11 +81,18 @@ class Pulse:
     ) -> None:
         self.beat = Beat()
         self.changed = Waker()
+        self.is_closing = False
+        """Whoever waits shall go."""
         self._status_file = root / "logs" / "trainer_status.json"
         self._ledger = ledger
         self._weights = WeightStore(root / "weights")
         self._executor = executor
         self._unix_ns = unix_ns
+
+    def close(self) -> None:
+        """Wakes everybody who waits, for good."""
+        self.is_closing = True
+        self.changed.wake()
 
     async def run(self) -> None:
         """Looks until cancelled."""

@@ -118,7 +118,10 @@ async def set_serving(health: HealthServicer, *services: str) -> None:
 
 
 async def serve_until_signal(
-    server: grpc.aio.Server, health: HealthServicer, background: asyncio.Task[None]
+    server: grpc.aio.Server,
+    health: HealthServicer,
+    background: asyncio.Task[None],
+    on_stop: Callable[[], None],
 ) -> None:
     """Returns after SIGTERM or SIGINT, when calls under way have ended or `DRAIN_S` has passed.
 
@@ -128,6 +131,7 @@ async def serve_until_signal(
         server: Started.
         health: Says NOT_SERVING from the signal on.
         background: Work that the server depends on; its failure is raised here.
+        on_stop: Called at the signal; sends home those whose calls wait for something.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -142,6 +146,7 @@ async def serve_until_signal(
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, background}, return_when=asyncio.FIRST_COMPLETED)
     await health.enter_graceful_shutdown()
+    on_stop()
     await server.stop(DRAIN_S if stop.is_set() else None)
     stopped.cancel()
     background.cancel()

@@ -109,6 +109,11 @@ class Staging:
         with self._mutex:
             return sum(upload.total_bytes for upload in self._uploads.values())
 
+    def trial_ids(self) -> list[str]:
+        """Returns the trials of which something is here."""
+        with self._mutex:
+            return list(self._uploads)
+
     def put(self, trial_id: str, upload: Upload, index: int, data: bytes) -> int:
         """Writes one chunk; returns how many chunks of the upload are here.
 
