@@ -151,3 +151,33 @@ def test_the_same_generator_state_gives_the_same_batch() -> None:
     assert torch.equal(
         first.next_observations["image.front"], second.next_observations["image.front"]
     )
+
+
+@pytest.mark.gpu
+def test_a_gpu_cuts_the_same_windows_and_draws_by_the_same_law() -> None:
+    replays = [Replay(make_spec(), device=device) for device in ("cpu", "cuda")]
+    for replay in replays:
+        for number in range(4):
+            replay.add(make_trial(number, num_steps=4 + number))
+        rows = torch.nonzero(replay.offline.priority).flatten()
+        is_mine = torch.ones_like(rows, dtype=torch.bool)
+        replay.offline.set_priorities(rows, rows.float() + 1, is_mine)
+        replay.offline.set_priorities(rows[:3].repeat(2), rows[:3].repeat(2) * 9.0, is_mine[:6])
+    first, second = (replay.offline for replay in replays)
+    assert torch.equal(first.priority, second.priority.cpu())
+    rows = torch.nonzero(first.priority).flatten()
+    ones = torch.ones(len(rows))
+    mine = SequenceSampler(first, 5).windows(rows, ones, source=OFFLINE)
+    theirs = SequenceSampler(second, 5).windows(rows.cuda(), ones.cuda(), source=OFFLINE).to("cpu")
+    for name in ("state", "image.front"):
+        assert torch.equal(mine.next_observations[name], theirs.next_observations[name])
+    for name in ("action", "reward", "mask", "done", "indices", "source"):
+        assert torch.equal(getattr(mine, name), getattr(theirs, name))
+    drawn, weights = draw_rows(second, 100_000, torch.Generator("cuda").manual_seed(0))
+    shares = torch.bincount(drawn.cpu(), minlength=len(first.priority)) / 1e5
+    expected = first.scaled / first.scaled.sum()
+    assert (shares - expected).abs().max() < 0.006
+    assert weights.max() == 1.0
+    batch = Mixture(replays[1], 5).sample(64, generator=torch.Generator("cuda").manual_seed(1))
+    replays[1].update_priorities(batch, torch.full((64,), 3.0, device="cuda"))
+    assert second.priority[batch.indices].cpu().tolist() == pytest.approx([3.0] * 64, rel=1e-5)

@@ -468,6 +468,32 @@ def test_a_job_builds_a_trainer_whose_weights_a_policy_takes(tmp_path: Path) -> 
     assert manifest.spec_digest == job.spec.digest()
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_it_trains_and_goes_on_with_frames_there_too(tmp_path: Path) -> None:
+    job = make_fowm_job(str(tmp_path / "store"), dataclasses.replace(TINY_CONFIG, num_threads=1))
+    job = dataclasses.replace(job, device="cuda")
+    store = TrialStore.open(Path(job.store))
+    for number in range(6):
+        source = Source.ONLINE if number > 3 else Source.OFFLINE
+        store.commit(make_trial(number, spec=job.spec, is_noisy=True, source=source))
+    for num_updates in (18, 22):
+        trainer = build_trainer(job)
+        assert trainer.replay.device.type == "cuda"
+        trainer.run_until_settled()
+        trainer.close()
+        assert trainer.progress.num_updates == num_updates
+        assert trainer.weights.latest().train_step == num_updates
+        store.commit(make_trial(10, spec=job.spec, is_noisy=True, source=Source.ONLINE))
+    for device in ("cpu", "cuda"):  # frames, or all of it, elsewhere than before
+        config = dataclasses.replace(job.trainer, replay_device="cpu")
+        trainer = build_trainer(dataclasses.replace(job, device=device, trainer=config))
+        assert trainer.progress.num_updates == 22
+        trainer.algorithm.update(
+            trainer._mixture.sample(8, generator=trainer._run.generator).to(device)
+        )
+        trainer.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [
