@@ -102,19 +102,26 @@ def show_fields(fields: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def bar(label: str, total: float, *, is_quiet: bool = False) -> Iterator[Bar]:
+def bar(
+    label: str,
+    total: float,
+    *,
+    is_quiet: bool = False,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> Iterator[Bar]:
     """Shows a bar while the block runs, or a line every ten seconds without a terminal.
 
     Args:
         label: What is being done.
         total: How much there is to do, in the unit of `Bar.update`.
         is_quiet: Show nothing: the output is for a script.
+        clock_s: Monotonic seconds, for the lines.
     """
     if is_quiet:
         yield _NoBar()
         return
     if not is_terminal():
-        yield _LineBar(label, total)
+        yield _LineBar(label, total, clock_s)
         return
     progress = Progress(
         TextColumn("{task.description}", markup=False),
@@ -143,9 +150,7 @@ class _RichBar:
 
 
 class _LineBar:
-    def __init__(
-        self, label: str, total: float, clock_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, label: str, total: float, clock_s: Callable[[], float]) -> None:
         self._label, self._total, self._clock_s = label, total, clock_s
         self._began_s = clock_s()
         self._said_s: float | None = None

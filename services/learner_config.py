@@ -80,8 +80,10 @@ class LearnerConfig:
 
 def load(argv: Sequence[str], *, prog: str = "offworld learner") -> LearnerConfig:
     """Reads a command line; ConfigError where it names no file, or one that does not fit."""
-    is_help = bool({"-h", "--help"} & set(argv))
-    if not is_help and not any(a == "--config" or a.startswith("--config=") for a in argv):
-        known = sorted(str(p) for p in (Path(deploy.__file__).parent / "configs").glob("*.toml"))
-        raise ConfigError(f"{prog} needs --config FILE.toml, such as one of: " + ", ".join(known))
+    configs = Path(deploy.__file__).parent / "configs"
+    if not any(a == "--config" or a.startswith("--config=") for a in argv):
+        if not {"-h", "--help"} & set(argv):
+            known = ", ".join(sorted(str(path) for path in configs.glob("*.toml")))
+            raise ConfigError(f"{prog} needs --config FILE.toml, such as one of: {known}")
+        argv = ["--config", str(configs / "demo-learner.toml"), *argv]  # help shows its values
     return config.load(LearnerConfig, argv, prog=prog)

@@ -1,0 +1,64 @@
+"""The configurations that come with offworld: they load, and learner and actor agree."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from learner.algorithms.registry import policy_config_from_json, policy_config_to_json
+from learner.trainer_config import TrainerJob
+from robot.sim.config import SimConfig
+from robot.sim.env import make_sim_spec
+from services import config, learner_config
+from services.actor_config import ActorConfig
+from services.config_text import to_toml
+from services.demo_config import CONFIGS
+from services.learner_config import LearnerConfig
+
+LEARNERS = sorted(p for p in CONFIGS.glob("*.toml") if "actor" not in p.name)
+
+
+def test_there_are_configurations() -> None:
+    assert {p.name for p in CONFIGS.glob("*.toml")} >= {
+        "demo-learner.toml",
+        "demo-actor.toml",
+        "xarm-reach-paper.toml",
+        "xarm-pick-paper.toml",
+    }
+
+
+@pytest.mark.parametrize("path", LEARNERS, ids=lambda p: p.stem)
+def test_a_learner_configuration_loads_and_survives_being_written_down(path: Path) -> None:
+    loaded = learner_config.load(["--config", str(path)])
+    printed = to_toml(loaded)
+    assert config.build(LearnerConfig, tomllib.loads(printed), file="printed") == loaded
+    job = loaded.job()
+    assert TrainerJob.from_json(job.to_json()) == job
+    assert policy_config_from_json(policy_config_to_json(loaded.algorithm)) == loaded.algorithm
+
+
+def test_the_demo_s_learner_and_actor_describe_the_same_robot() -> None:
+    learner = config.build_file(LearnerConfig, CONFIGS / "demo-learner.toml")
+    actor = config.build_file(ActorConfig, CONFIGS / "demo-actor.toml")
+    assert learner.spec.difference(make_sim_spec(actor.sim)) == []
+
+
+@pytest.mark.parametrize("task", ["reach", "pick"])
+def test_the_paper_s_learner_fits_the_simulated_robot_as_it_is(task: str) -> None:
+    learner = config.build_file(LearnerConfig, CONFIGS / f"xarm-{task}-paper.toml")
+    assert learner.spec.difference(make_sim_spec(SimConfig(task=task))) == []  # type: ignore[arg-type]
+
+
+def test_a_learner_without_a_file_is_told_which_there_are() -> None:
+    with pytest.raises(config.ConfigError, match="demo-learner.toml"):
+        learner_config.load([])
+
+
+def test_a_wrong_key_is_named_with_its_neighbour(tmp_path: Path) -> None:
+    text = (CONFIGS / "demo-learner.toml").read_text().replace("batch_size", "batchsize")
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(config.ConfigError, match=r"mine.toml.*'trainer.batchsize'.*batch_size"):
+        learner_config.load(["--config", str(path)])
