@@ -67,6 +67,9 @@ class ActorConfig:
     """Where to plan: `cpu`, `cuda`, `cuda:0`."""
     num_threads: int | None = None
     """Threads of a plan on the CPU; None for torch's choice."""
+    niceness: int = -10
+    """Scheduling priority of the loop at `real` pace, as of nice(1): lower is more urgent. Left as
+    it is where the system does not allow that."""
 
     ring_trials: int = 4
     """Trials that fit into the memory between loop and recorder."""
@@ -94,6 +97,8 @@ class ActorConfig:
         for name in ("max_missed_in_a_row", "max_aborted_in_a_row"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not -20 <= self.niceness <= 19:
+            raise ValueError(f"niceness must be -20 .. 19, got {self.niceness}")
         if self.ring_trials < 2:
             raise ValueError(f"ring_trials must be at least 2, got {self.ring_trials}")
         if self.reserve_bytes < 0:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from learner.algorithms.registry import make_algorithm, policy_config_to_json
+from learner.mppi import PlannerConfig
 from learner.weights import WeightsManifest, WeightStore
 from protos.trial import RobotSpec
 from tests.learner.fowm_cases import make_config
 
-CONFIG = make_config(state_normalisation="none")
+CONFIG = make_config(horizon=3, planner=PlannerConfig(num_samples=16, num_elites=4, iterations=2))
 
 
 def small_tensors(spec: RobotSpec, seed: int = 0) -> dict[str, np.ndarray]:
