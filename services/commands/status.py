@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from protos import learner_pb2 as pb
 from services import config, console
@@ -53,13 +53,7 @@ def main(argv: Sequence[str]) -> int:
 def show(reply: pb.StatusReply, flags: StatusFlags) -> None:
     """Prints one answer."""
     if flags.json:
-        console.emit_json(
-            json_format.MessageToDict(
-                reply,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-        )
+        console.emit_json(_plain(reply))
         return
     console.show_fields(_facts(reply, flags.learner))
     rows = [_actor_cells(actor) for actor in reply.actors]
@@ -68,6 +62,13 @@ def show(reply: pb.StatusReply, flags: StatusFlags) -> None:
         console.show_table(_ACTOR_COLUMNS, rows)
     else:
         console.say("no actor has said Hello yet")
+
+
+def _plain(value: Any) -> Any:
+    """Returns a message as plain JSON values; unlike protobuf's own form, with whole numbers."""
+    if isinstance(value, Message):
+        return {f.name: _plain(getattr(value, f.name)) for f in value.DESCRIPTOR.fields}
+    return value if isinstance(value, str | int | float) else [_plain(item) for item in value]
 
 
 def _facts(reply: pb.StatusReply, learner: str) -> dict[str, Any]:

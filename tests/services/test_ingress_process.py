@@ -1,0 +1,104 @@
+"""The ingress is kept alive on one port; what cannot start is not tried for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.ingress_process import IngressProcess, ingress_command
+from services.process import CannotStart
+from tests.services.rig import wait_until
+
+# Says where it listens, as the real one does, and waits.
+SERVING = """
+import os, signal, sys, time
+listen, port_file, history = sys.argv[1:]
+with open(history, "a") as file:
+    file.write(listen + "\\n")
+address = listen.replace(":0", ":4321")
+with open(port_file + ".new", "w") as file:
+    file.write(address)
+os.replace(port_file + ".new", port_file)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+while True:
+    time.sleep(0.01)
+"""
+
+
+class Rig:
+    def __init__(self, folder: Path, code: str) -> None:
+        self.failures: list[CannotStart] = []
+        self.history = folder / "history"
+        self.process = IngressProcess(
+            lambda listen: [
+                *(sys.executable, "-c", code),
+                *(listen, str(folder / "address"), str(self.history)),
+            ],
+            listen="127.0.0.1:0",
+            port_file=folder / "address",
+            on_failure=self.failures.append,
+        )
+        self._pid_file = folder / "ingress.pid"
+
+    def pid(self) -> int:
+        return int(self._pid_file.read_text())
+
+    def starts(self) -> list[str]:
+        return self.history.read_text().split() if self.history.exists() else []
+
+
+def test_it_comes_back_on_the_port_it_had(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, SERVING)
+    rig.process.start()
+    try:
+        wait_until(lambda: rig.process.address == "127.0.0.1:4321")
+        for number in (2, 3):
+            os.kill(rig.pid(), signal.SIGKILL)
+            wait_until(lambda n=number: len(rig.starts()) == n, what="it was started again")
+    finally:
+        rig.process.stop()
+    assert rig.starts() == ["127.0.0.1:0", "127.0.0.1:4321", "127.0.0.1:4321"]
+    assert rig.failures == []
+    assert rig.process.address is None
+
+
+def test_one_that_cannot_start_is_reported_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "import sys; open(sys.argv[3], 'a').write('x '); sys.exit(3)")
+    rig.process.start()
+    wait_until(lambda: bool(rig.failures))
+    rig.process.stop()
+    assert rig.starts() == ["x"]
+    assert "cannot start" in str(rig.failures[0])
+
+
+def test_one_that_crashes_before_it_served_is_tried_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "import sys; open(sys.argv[3], 'a').write('x '); sys.exit(1)")
+    rig.process.start()
+    wait_until(lambda: len(rig.starts()) >= 2)
+    rig.process.stop()
+    assert rig.failures == []
+
+
+def test_a_stop_before_the_start_is_harmless(tmp_path: Path) -> None:
+    Rig(tmp_path, SERVING).process.stop()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:7443"])
+def test_the_command_line_names_what_the_ingress_needs(tmp_path: Path, listen: str) -> None:
+    make = ingress_command(
+        store=tmp_path,
+        lease_ttl_s=2.0,
+        reserve_mib=3,
+        max_trial_mib=4,
+        port_file=tmp_path / "run" / "address",
+    )
+    words = make(listen)
+    pairs = dict(zip(words[3::2], words[4::2], strict=True))
+    assert pairs["--listen"] == listen
+    assert pairs["--store"] == str(tmp_path)
+    assert pairs["--reserve-mib"] == "3"
+    assert pairs["--parent-pid"] == str(os.getpid())
