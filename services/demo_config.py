@@ -32,7 +32,7 @@ class DemoConfig(OutputFlags):
     """Offline trials of the noisy expert; None is the task's usual number."""
     num_exploratory_trials: int | None = None
     """Offline trials of random motion; None is the task's usual number."""
-    recorded_region: str = "near"
+    recorded_region: str = "near_left"
     """Part of the table where offline trials have their targets; online it is all of it."""
     num_online_trials: int = 20
     """Trials to finetune on."""
