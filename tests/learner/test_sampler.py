@@ -70,6 +70,20 @@ def test_a_uniform_of_almost_one_still_lands_on_a_step(monkeypatch: pytest.Monke
     assert rows.tolist() == [20] * 3, "the last step of the second trial"
 
 
+def test_a_uniform_of_zero_does_not_draw_a_row_that_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffer = ReplayBuffer(make_spec(), ReplayConfig(), capacity_steps=6)
+    for number, length in enumerate((3, 3, 6)):
+        buffer.add(make_trial(number, num_steps=length))
+    monkeypatch.setattr(torch, "rand", lambda n, **_: torch.zeros(n, dtype=torch.float64))
+    rows, _ = draw_rows(buffer, 3, generator())
+    (stored,) = buffer.trials
+    assert rows.tolist() == [stored.start_row] * 3
+    buffer.priority[stored.start_row] = buffer.scaled[stored.start_row] = 0.0
+    assert draw_rows(buffer, 1, generator())[0].tolist() == [stored.start_row + 1]
+
+
 def test_without_replacement_draws_each_step_once() -> None:
     config = ReplayConfig(per_without_replacement=True)
     buffer = make_prioritised([1, 2, 3, 4, 5, 6], config)

@@ -241,6 +241,15 @@ def test_every_flipped_bit_is_found(root: Path) -> None:
     assert store.fsck().problems == ()
 
 
+def test_metadata_that_says_the_same_in_other_bytes_is_noticed_too(root: Path) -> None:
+    store = TrialStore.open(root)
+    store.commit(make_trial(1))
+    path = group_of(root, 1) / "zarr.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(TrialCorrupt, match=r"zarr\.json has another digest"):
+        store.load(trial_id_of(1))
+
+
 def test_every_missing_file_is_an_error_and_fsck_names_the_trial(root: Path) -> None:
     store = TrialStore.open(root)
     store.commit(make_trial(1))
