@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from learner.algorithms.base import Algorithm
 from learner.checkpoint import Checkpoint
 from learner.progress import Progress
 from learner.replay import Replay
+from learner.trainer_config import TrainerConfig
 from protos.trial import RobotSpec, Trial
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class RunState:
     algorithm: Algorithm
     replay: Replay
     seed: int
+    config: TrainerConfig
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -47,6 +50,7 @@ class RunState:
             "algorithm": self.algorithm.state_dict(),
             "replay": self.replay.state_dict(),
             "trainer": {
+                "config": dataclasses.asdict(self.config),
                 "policy_config": self.policy_config,
                 "spec": self.spec.to_json(),
                 "progress": self.progress.state_dict(),
@@ -78,6 +82,10 @@ class RunState:
                 f"{state['policy_config']} there, {self.policy_config} here; "
                 "use that one, or another store"
             )
+        config = dataclasses.asdict(self.config)
+        changed = sorted(k for k, v in config.items() if state["config"].get(k) != v)
+        if changed:
+            logger.info("config_changed since=%s fields=%s", checkpoint.path, ",".join(changed))
         self.algorithm.load_state_dict(checkpoint.parts["algorithm"])
         self.replay.load_state_dict(checkpoint.parts["replay"], load)
         self.progress = Progress.from_state(state["progress"])

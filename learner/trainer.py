@@ -79,7 +79,7 @@ class Trainer:
         self.replay = Replay(spec, config.replay, device=replay_device)
         self.weights = WeightStore(store.root / "weights", keep=config.keep_weights)
         self.checkpoints = CheckpointStore(store.root / "checkpoints", keep=config.keep_checkpoints)
-        self._run = RunState(spec, policy_config, algorithm, self.replay, seed)
+        self._run = RunState(spec, policy_config, algorithm, self.replay, seed, config)
         self._store, self._learner_id, self._device = store, learner_id, torch.device(device)
         self._clock = clock or SystemClock()
         self._mixture = Mixture(self.replay, horizon)

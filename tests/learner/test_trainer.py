@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -281,6 +282,21 @@ def test_checkpoints_of_another_algorithm_or_robot_are_refused(
         make(spec=dataclasses.replace(make_spec(), control_hz=20.0))
     assert status_of(store).state is TrainerState.FAILED
     make()
+
+
+def test_another_schedule_may_go_on_from_a_checkpoint_and_it_is_logged(
+    store: TrialStore, make: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make()
+    trainer.run_until_settled()
+    trainer.close()
+    saved = CheckpointStore(store.root / "checkpoints").load_latest()
+    assert saved.parts["trainer"]["config"] == dataclasses.asdict(TINY_CONFIG)
+    with caplog.at_level(logging.INFO):
+        longer = make(dataclasses.replace(TINY_CONFIG, num_pretrain_updates=13))
+    assert "fields=num_pretrain_updates" in caplog.text
+    longer.run_until_settled()
+    assert longer.progress.num_updates == 13
 
 
 # --- what can go wrong ------------------------------------------------------------------------
