@@ -210,6 +210,8 @@ class RaySupervisor:
 
 def _import_ray(*, is_private: bool) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray runs workers at nice 15, where anything else on the machine starves the trainer.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if is_private:
         # Read when Ray is imported: bind to 127.0.0.1 although this is not macOS.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
