@@ -138,7 +138,7 @@ def run(module: str, argv: Sequence[str]) -> int:
             return ExitCode.CRASHED
         from services import console
 
-        console.complain(f"offworld: {console.safe(error, 4000)}")
+        console.complain(f"offworld: {console.safe_lines(error)}")
         return code
 
 

@@ -63,6 +63,11 @@ def safe(text: object, limit: int = _MAX_TEXT) -> str:
     return shown if len(str(text)) <= limit else shown + "..."
 
 
+def safe_lines(text: object) -> str:
+    """Returns `text` line by line as `safe` does; for what our own code wrote in several lines."""
+    return "\n".join(safe(line) for line in str(text).splitlines())
+
+
 def say(text: str) -> None:
     """Prints one line; `text` may hold line breaks of ours, data in it must be `safe`."""
     stdout().print(Text(text), soft_wrap=True)

@@ -1,4 +1,7 @@
-"""What a demo run is told; whatever is learned stands in the learner's file."""
+"""What a demo run is told; whatever is learned stands in the learner's file.
+
+The values used are those of deploy/configs/demo.toml.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class DemoConfig(OutputFlags):
     """Offline trials of the noisy expert; None is the task's usual number."""
     num_exploratory_trials: int | None = None
     """Offline trials of random motion; None is the task's usual number."""
-    recorded_region: str = "near_left"
+    recorded_region: str = "near"
     """Part of the table where offline trials have their targets; online it is all of it."""
     num_online_trials: int = 20
     """Trials to finetune on."""

@@ -8,14 +8,15 @@ from types import FrameType
 
 from services import config, console, demo_seeds
 from services.demo import Demo
-from services.demo_config import DemoConfig
+from services.demo_config import CONFIGS, DemoConfig
 from services.demo_result import DemoResult
 from services.process import ExitCode
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one demo, or several seeds and their summary."""
-    settings = config.load(DemoConfig, argv, prog="offworld demo")
+    default = config.build_file(DemoConfig, CONFIGS / "demo.toml")
+    settings = config.load(DemoConfig, argv, prog="offworld demo", default=default)
     # SIGTERM ends a demo as Ctrl-C does: everything it started is stopped first.
     signal.signal(signal.SIGTERM, _interrupt)
     if settings.seeds:

@@ -14,14 +14,17 @@ from robot.sim.env import make_sim_spec
 from services import config, learner_config
 from services.actor_config import ActorConfig
 from services.config_text import to_toml
-from services.demo_config import CONFIGS
+from services.demo_config import CONFIGS, DemoConfig
 from services.learner_config import LearnerConfig
 
-LEARNERS = sorted(p for p in CONFIGS.glob("*.toml") if "actor" not in p.name)
+LEARNERS = sorted(
+    p for p in CONFIGS.glob("*.toml") if "actor" not in p.name and p.name != "demo.toml"
+)
 
 
 def test_there_are_configurations() -> None:
     assert {p.name for p in CONFIGS.glob("*.toml")} >= {
+        "demo.toml",
         "demo-learner.toml",
         "demo-actor.toml",
         "xarm-reach-paper.toml",
@@ -49,6 +52,12 @@ def test_the_demo_s_learner_and_actor_describe_the_same_robot() -> None:
 def test_the_paper_s_learner_fits_the_simulated_robot_as_it_is(task: str) -> None:
     learner = config.build_file(LearnerConfig, CONFIGS / f"xarm-{task}-paper.toml")
     assert learner.spec.difference(make_sim_spec(SimConfig(task=task))) == []  # type: ignore[arg-type]
+
+
+def test_the_demo_s_own_settings_load() -> None:
+    settings = config.build_file(DemoConfig, CONFIGS / "demo.toml")
+    assert settings.num_online_trials == 20
+    assert settings.num_positions == 18
 
 
 def test_a_learner_without_a_file_is_told_which_there_are() -> None:
