@@ -86,7 +86,13 @@ def emit_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> Table:
     """Makes a table; columns whose name starts with `>` are aligned to the right."""
-    made = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
+    made = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for name in columns:
         made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
     for row in rows:

@@ -121,15 +121,8 @@ class Demo:
         return result
 
     def _make_offline_trials(self) -> None:
-        settings = self.settings
-        offline = OfflineDataConfig(
-            sim=dataclasses.replace(
-                self.actor.sim, target_region=settings.recorded_region, variation="none"
-            ),
-            num_expert_trials=settings.num_expert_trials,
-            num_exploratory_trials=settings.num_exploratory_trials,
-        )
-        making = MakeConfig(store=self.view.root, seed=settings.seed, offline=offline)
+        offline = offline_data(self.settings, self.actor.sim)
+        making = MakeConfig(store=self.view.root, seed=self.settings.seed, offline=offline)
         # Made here, so that it may be read from now on.
         TrialStore.open(self.view.root).close()
         file = self.out / "configs" / "offline.toml"
@@ -174,6 +167,15 @@ class Demo:
         began_s = time.monotonic()
         yield
         self._seconds[name] = round(time.monotonic() - began_s, 2)
+
+
+def offline_data(settings: DemoConfig, sim: SimConfig) -> OfflineDataConfig:
+    """Returns which offline trials a demo records: the actor's workspace, part of its table."""
+    return OfflineDataConfig(
+        sim=dataclasses.replace(sim, target_region=settings.recorded_region, variation="none"),
+        num_expert_trials=settings.num_expert_trials,
+        num_exploratory_trials=settings.num_exploratory_trials,
+    )
 
 
 def make_folder(out: Path) -> None:

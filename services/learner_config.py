@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import deploy
+from learner.algorithms.fowm import FowmConfig
 from learner.algorithms.registry import AlgorithmConfig, policy_config_to_json
 from learner.ray_trainer import RayConfig
 from learner.trainer_config import TrainerConfig, TrainerJob
@@ -56,7 +57,7 @@ class LearnerConfig:
     ray: RayConfig = field(default_factory=RayConfig)
     spec: RobotSpec
     """The robot: what it observes and how it is commanded. Actors must agree on all of it."""
-    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    algorithm: AlgorithmConfig = field(default_factory=FowmConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 

@@ -13,12 +13,16 @@ from robot.sim.config import SimConfig
 from robot.sim.env import make_sim_spec
 from services import config, learner_config
 from services.actor_config import ActorConfig
+from services.commands.data import MakeConfig
 from services.config_text import to_toml
+from services.demo import offline_data
 from services.demo_config import CONFIGS, DemoConfig
 from services.learner_config import LearnerConfig
 
 LEARNERS = sorted(
-    p for p in CONFIGS.glob("*.toml") if "actor" not in p.name and p.name != "demo.toml"
+    path
+    for path in CONFIGS.glob("*.toml")
+    if "actor" not in path.name and path.name not in ("demo.toml", "demo-data.toml")
 )
 
 
@@ -58,6 +62,14 @@ def test_the_demo_s_own_settings_load() -> None:
     settings = config.build_file(DemoConfig, CONFIGS / "demo.toml")
     assert settings.num_online_trials == 20
     assert settings.num_positions == 18
+
+
+def test_the_recorded_data_is_what_the_demo_records() -> None:
+    settings = config.build_file(DemoConfig, CONFIGS / "demo.toml")
+    actor = config.build_file(ActorConfig, CONFIGS / "demo-actor.toml")
+    data = config.build_file(MakeConfig, CONFIGS / "demo-data.toml")
+    assert data.offline == offline_data(settings, actor.sim)
+    assert data.seed == settings.seed
 
 
 def test_a_learner_without_a_file_is_told_which_there_are() -> None:
