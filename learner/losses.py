@@ -16,11 +16,6 @@ from torch import Tensor
 MAX_AWR_WEIGHT = 100.0
 
 
-def widened(value: Tensor) -> Tensor:
-    """Returns half-precision numbers as float32 and others as they are."""
-    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-
-
 def validity(done: Tensor) -> Tensor:
     """Returns m_t: 1 until the first `done` and on it, 0 after. [H, B] -> [H, B]"""
     before = torch.cat([torch.zeros_like(done[:1]), done[:-1]])

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learner.candidates import Evaluator
-from learner.losses import ensemble_uncertainty, widened
+from learner.losses import ensemble_uncertainty
 from learner.world_model import POLICY_STD, ActorModel
 
 
@@ -49,7 +49,7 @@ class PlannerConfig:
     search: Literal["auto", "full", "pruned"] = "auto"
     """Evaluate all candidates or only those that can become elites; auto prunes on a CPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the networks while planning; returns are summed in fp32 in both."""
+    """Number format of the hidden layers while planning; all else stays fp32."""
     compile: bool = False
     """Compile the networks (needs a C++ compiler on a CPU); the first plans take a minute."""
 
@@ -188,7 +188,7 @@ def plan(
     With `search="full"` no value is read back from the device, so the call can be captured.
 
     Args:
-        model: Networks, in the number format to plan in.
+        model: Networks.
         latent: Where to plan from. [B, Z]
         previous_mean: `PlanResult.mean` of the step before. [B, H, A]
         has_previous: 1 to start from it, shifted by a step; 0 on the first step of a trial. [B]
@@ -217,7 +217,7 @@ def plan(
     chosen = (scores.log() + draws.elite).argmax(-1, keepdim=True)  # [B, 1]
     first = elites[0].gather(1, chosen[:, :, None].expand(-1, -1, mean.shape[2])).squeeze(1)
     action = (first + std[0] * draws.action).clamp(-1.0, 1.0)
-    q = widened(model.q_values(latent, action.to(latent.dtype)))
+    q = model.q_values(latent, action)
     return PlanResult(
         action=action,
         mean=mean.transpose(0, 1).contiguous(),
@@ -231,11 +231,11 @@ def act_with_policy(
     model: ActorModel, latent: Tensor, previous_mean: Tensor, draws: PlanDraws
 ) -> PlanResult:
     """Acts with pi alone, its noise taken from the draws; value is the drawn pair's lower Q."""
-    action = model.act(latent, draws.action.to(latent.dtype))
-    q = widened(model.q_values(latent, action))
+    action = model.act(latent, draws.action)
+    q = model.q_values(latent, action)
     pair = q.gather(0, draws.pairs[0].mT)
     return PlanResult(
-        action=widened(action),
+        action=action,
         mean=previous_mean,
         std=torch.full_like(previous_mean, POLICY_STD),
         value=pair.min(0).values,

@@ -14,15 +14,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from learner.networks import (
-    BoundedHead,
-    Ensemble,
-    NetworkConfig,
-    NormedMlp,
-    ObservationEncoder,
-    StateEncoder,
-    initialise,
-)
+from learner.encoders import ObservationEncoder, StateEncoder
+from learner.networks import BoundedHead, Ensemble, NetworkConfig, NormedMlp
 from protos.trial import RobotSpec
 
 POLICY_STD = 0.05
@@ -46,11 +39,7 @@ class ActorModel(nn.Module):
         self.reward_head = NormedMlp(latent + actions, hidden, 1)
         self.pi = NormedMlp(latent, hidden, actions)
         self.q = Ensemble(config.num_q, latent + actions, hidden)
-        for part in (self.dynamics, self.reward_head, self.pi):
-            initialise(part)
-        last = self.reward_head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
+        nn.init.zeros_(self.reward_head.out.weight)
         self.q.zero_last_layer()
 
     def set_ranges(self, ranges: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -125,7 +114,8 @@ class TargetModel(nn.Module):
     def follow(self, model: ActorModel, tau: float) -> None:
         """Moves every parameter a part tau of the way to the model's."""
         online = [*model.encoder.parameters(), *model.q.parameters()]
-        torch._foreach_lerp_(list(self.parameters()), online, tau)
+        for slow, parameter in zip(self.parameters(), online, strict=True):
+            slow.lerp_(parameter, tau)
 
     def q_values(self, z: Tensor, a: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """Returns every target Q_i(z, a), or those of `members`. [..., Z] -> [E, ...]"""

@@ -32,7 +32,7 @@ from learner.augmentation import draw_offsets, random_shift
 from learner.batch import Batch
 from learner.capture import StaticCall
 from learner.mppi import PlannerConfig
-from learner.networks import NetworkConfig
+from learner.networks import NetworkConfig, set_execution
 from learner.optimiser import NamedAdam
 from learner.world_model import TargetModel, WorldModel
 from protos.trial import RobotSpec
@@ -69,7 +69,7 @@ class FowmConfig(NetworkConfig):
     mask_pi_loss: bool = True
     """False lets steps after a trial's end count in the policy loss, as the published code does."""
     train_precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the networks in updates; parameters and losses stay fp32."""
+    """Number format of hidden layers and convolutions in updates; all else stays fp32."""
     cuda_graphs: bool = True
     """Record updates and plans as CUDA graphs; no effect on a CPU."""
     planner: PlannerConfig = PlannerConfig()
@@ -120,6 +120,8 @@ class FowmAlgorithm:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = WorldModel(spec, config).to(self.device)
+        if config.train_precision == "bf16":
+            set_execution(self.model, torch.bfloat16)
         self.target = TargetModel(self.model)
         named = dict(self.model.named_parameters())
         policy = {k: p for k, p in named.items() if k.startswith("pi.")}
@@ -182,10 +184,8 @@ class FowmAlgorithm:
         """Returns the update with and without moving the slow copies, recorded on a GPU."""
 
         def step(batch: Batch, draws: UpdateDraws) -> UpdateResult:
-            with self._autocast():
-                result, latents, policy_q = self._model_step(batch, draws)
-            with self._autocast():  # anew: the casts of V are from before its step
-                result.metrics.update(self._policy_step(batch, latents, policy_q))
+            result, latents, policy_q = self._model_step(batch, draws)
+            result.metrics.update(self._policy_step(batch, latents, policy_q))
             return result
 
         def step_and_follow(batch: Batch, draws: UpdateDraws) -> UpdateResult:
@@ -199,13 +199,6 @@ class FowmAlgorithm:
                 True: StaticCall(step_and_follow, self.device),
             }
         return {False: step, True: step_and_follow}
-
-    def _autocast(self) -> torch.autocast:
-        is_on = self.config.train_precision == "bf16"
-        is_cached = self.device.type == "cpu"  # a recorded graph must not hold on to the cache
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=is_on, cache_enabled=is_cached
-        )
 
     def _augmented(self, batch: Batch, draws: UpdateDraws) -> tuple[dict, dict]:
         first, after = dict(batch.observations), dict(batch.next_observations)
@@ -224,7 +217,7 @@ class FowmAlgorithm:
             q = self.target.q(rows, members)
         else:
             q = self.target.q(rows)
-        lowest = losses.widened(q)[pairs].min(1).values.view(2, *shape)
+        lowest = q[pairs].min(1).values.view(2, *shape)
         return lowest[0], lowest[1]
 
     def _model_step(self, batch: Batch, draws: UpdateDraws) -> tuple[UpdateResult, Tensor, Tensor]:
@@ -233,8 +226,8 @@ class FowmAlgorithm:
         reward, mask, done = (x.squeeze(-1) for x in (batch.reward, batch.mask, batch.done))
         with torch.no_grad():
             next_z = model.encode(next_observations)
-            target_z = losses.widened(self.target.encoder(next_observations))
-            next_v = losses.widened(model.value(next_z))
+            target_z = self.target.encoder(next_observations)
+            next_v = model.value(next_z)
             y = losses.td_target(reward, mask, next_v, config.discount)
         z, joints, predicted = model.encode(observations), [], []
         for action in batch.action:
@@ -245,12 +238,12 @@ class FowmAlgorithm:
         latents = joint[..., : model.latent_size]
         with torch.no_grad():
             value_q, policy_q = self._pair_minima(joint.detach(), draws)
-        q = losses.widened(model.q(joint.flatten(0, 1))).view(-1, *reward.shape)
-        v = losses.widened(model.value(latents))
+        q = model.q(joint.flatten(0, 1)).view(-1, *reward.shape)
+        v = model.value(latents)
         weights = losses.temporal_weights(done, config.temporal_weight)
         delta = q - y
-        next_latents = losses.widened(torch.stack(predicted))
-        rewards = losses.widened(model.reward_head(joint).squeeze(-1))
+        next_latents = torch.stack(predicted)
+        rewards = model.reward_head(joint).squeeze(-1)
         per_sample = {
             "consistency_loss": losses.consistency_loss(next_latents, target_z),
             "reward_loss": (rewards - reward).square(),
@@ -281,10 +274,10 @@ class FowmAlgorithm:
     def _policy_step(self, batch: Batch, latents: Tensor, lowest_q: Tensor) -> dict[str, Tensor]:
         config, done = self.config, batch.done.squeeze(-1)
         with torch.no_grad():
-            advantage = lowest_q - losses.widened(self.model.value(latents))
+            advantage = lowest_q - self.model.value(latents)
             counted = done if config.mask_pi_loss else torch.zeros_like(done)
             weights = losses.temporal_weights(counted, config.temporal_weight)
-        mean = losses.widened(self.model.act(latents))
+        mean = self.model.act(latents)
         loss = losses.policy_loss(mean, batch.action, advantage, config.awr_temperature, weights)
         self._policy_adam.zero_grad()
         loss.backward()

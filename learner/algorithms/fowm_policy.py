@@ -10,12 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner.algorithms.base import Decision, WeightsRejected, check_weights
 from learner.algorithms.fowm import FowmConfig
 from learner.capture import StaticCall
 from learner.mppi import PlanDraws, PlanResult, act_with_policy, draw_plan, is_pruned, plan
+from learner.networks import set_execution
+from learner.pointwise import EAGER, CompiledPointwise
 from learner.world_model import ActorModel
 from protos.trial import RobotSpec
 
@@ -140,17 +142,10 @@ class _Actor:
     def __init__(self, config: FowmConfig, spec: RobotSpec, device: torch.device) -> None:
         self.model = ActorModel(spec, config).to(device).requires_grad_(requires_grad=False)
         self._config = config
-        self._dtype = torch.bfloat16 if config.planner.precision == "bf16" else torch.float32
-        heads: tuple[nn.Module, ...] = (
-            self.model.dynamics,
-            self.model.reward_head,
-            self.model.pi,
-            self.model.q,
-        )
-        for head in heads:
-            head.to(self._dtype)
-            if config.planner.compile:
-                head.compile(dynamic=True)
+        dtype = torch.bfloat16 if config.planner.precision == "bf16" else None
+        pointwise = CompiledPointwise() if config.planner.compile else EAGER
+        for head in (self.model.dynamics, self.model.reward_head, self.model.pi, self.model.q):
+            set_execution(head, dtype, pointwise=pointwise, convert=True)
         is_static = device.type == "cuda" and config.cuda_graphs
         is_static &= not is_pruned(config.planner, device)
         self._decide = StaticCall(self._plan, device) if is_static else self._plan
@@ -167,7 +162,7 @@ class _Actor:
     def _plan(
         self, observation: dict[str, Tensor], mean: Tensor, has_previous: Tensor, draws: PlanDraws
     ) -> PlanResult:
-        latent = self.model.encode(observation).to(self._dtype)
+        latent = self.model.encode(observation)
         if not self._config.planner.use_mpc:
             return act_with_policy(self.model, latent, mean, draws)
         return plan(

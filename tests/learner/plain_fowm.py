@@ -13,11 +13,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 
-def _normed_mlp(source: nn.Sequential) -> nn.Sequential:
-    net = nn.Sequential()
-    for layer in source:
-        net.append(copy.deepcopy(layer))
-    return net
+def _normed_mlp(source: nn.Module) -> nn.Sequential:
+    layers = (
+        source.linear1,
+        source.norm1,
+        nn.Mish(),
+        source.linear2,
+        source.norm2,
+        nn.Mish(),
+        source.out,
+    )
+    return nn.Sequential(*(copy.deepcopy(layer) for layer in layers))
 
 
 def _value_net(ensemble: nn.Module, member: int) -> nn.Sequential:
@@ -49,7 +55,7 @@ class PlainNets(nn.Module):
         self.image, self.vector = image, vector
         conv = model.encoder.part(image)
         layers: list[nn.Module] = [_Scale()]
-        for layer in conv.convs:
+        for layer in conv.convs.layers:
             layers += [copy.deepcopy(layer), nn.ReLU()]
         head = copy.deepcopy(conv.head)
         self.rgb = nn.Sequential(*layers, nn.Flatten(), head[1], head[2][0], nn.Sigmoid())
