@@ -74,15 +74,27 @@ class Board:
     def draw(self) -> Table:
         """Returns the table."""
         made = console.table(trial_log.COLUMNS, [line.cells() for line in self._lines])
-        done = [line for line in self._lines if line.outcome != "aborted"]
-        rate = Rate(successes=sum(x.outcome == "success" for x in done), trials=len(done))
-        caption = [f"success of these: {rate}"]
+        caption = [f"success, {source}: {rate}" for source, rate in self._rates()]
         caption += [f"now: {console.safe(_step_text(step))}" for step in self._now.values()]
         if self._num_missed:
             caption.append(f"{self._num_missed} live events were missed")
         made.caption = console.plain("\n".join(caption))
         made.caption_justify = "left"
         return made
+
+    def _rates(self) -> list[tuple[str, Rate]]:
+        """Returns the success of the trials shown, by source; aborted ones do not count."""
+        done = [line for line in self._lines if line.outcome != "aborted"]
+        return [
+            (
+                source,
+                Rate(
+                    successes=sum(x.outcome == "success" for x in done if x.source == source),
+                    trials=sum(x.source == source for x in done),
+                ),
+            )
+            for source in dict.fromkeys(line.source for line in done)
+        ]
 
 
 def _events(flags: WatchFlags) -> Iterator[Event]:

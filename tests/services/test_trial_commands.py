@@ -12,12 +12,13 @@ import pytest
 
 from learner.store import TrialStore
 from protos.trial import Source, Trial
-from services import cli, spool_audit
+from services import cli, console, spool_audit
 from services.children import offworld
 from services.client import LearnerClient
+from services.commands.trials_watch import Board
 from services.process import ExitCode
 from services.spool import Spool, SpoolConfig
-from services.trial_feed import follow_store
+from services.trial_feed import Gap, LiveStep, follow_store
 from services.trial_log import TrialLine
 from tests.services.rig import SPEC, IngressProcess, deliver, identity, wait_until
 from tests.services.test_spool import records_of
@@ -167,6 +168,39 @@ def test_watch_tells_what_is_there_and_goes_on_after_a_number(
     assert [(e["event"], e["ledger_seq"]) for e in told] == [("trial", 2), ("trial", 3)]
     assert cli.main(words) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_live_table_shows_trials_rates_and_what_happens_now(
+    trials: list[Trial], capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Board()
+    for number, trial in enumerate(trials, start=1):
+        board.take(TrialLine.from_trial(trial, number))
+    board.take(
+        LiveStep(
+            kind="step",
+            actor="arm-1",
+            trial_id=HOSTILE,
+            step=4,
+            reward=1.0,
+            value=0.5,
+            uncertainty=0.25,
+            weights_version=3,
+            is_late=True,
+            text="",
+        )
+    )
+    board.take(Gap(num_events=7))
+    console.stdout().print(board.draw())
+    out = capsys.readouterr().out
+    assert "success, online: 100% (1 of 1" in out
+    assert "success, offline: 0% (0 of 1" in out
+    assert "step 4  reward 1  value 0.50  uncertainty 0.25  v3  late" in out
+    assert "7 live events were missed" in out
+    assert "\x1b" not in out
+    board.take(TrialLine.from_trial(make_trial(actor="arm-1", seed=4), 4))
+    console.stdout().print(board.draw())
+    assert "now: arm-1" not in capsys.readouterr().out
 
 
 def test_following_a_store_waits_for_the_next_trial(root: Path) -> None:
