@@ -14,6 +14,7 @@ from services.client import LearnerClient, LearnerUnavailable
 from services.leases import LeaseLost
 from services.records import Record, StepRecord, TrialBegin
 from services.session import Session
+from services.trial_summary import TrialSummary
 from services.worker import Worker
 
 CAPACITY = 1024
@@ -44,22 +45,27 @@ class LiveSender:
         self._events: deque[pb.LiveEvent] = deque()
         self._num_dropped = 0
         self._trial_id = ""
+        self._summary = TrialSummary()
         self.worker = Worker("live", self._run)
 
     def add_record(self, record: Record) -> None:
         """Queues the event of one record."""
         event = pb.LiveEvent(unix_ns=self._unix_ns(), plan_value=math.nan)
         if isinstance(record, TrialBegin):
-            self._trial_id = record.trial_id
+            self._trial_id, self._summary = record.trial_id, TrialSummary()
             event.kind = pb.LIVE_KIND_TRIAL_BEGUN
             event.weights_version = record.provenance.weights_version
         elif isinstance(record, StepRecord):
             event.kind = pb.LIVE_KIND_STEP
             event.step_index = record.index
             _describe_step(event, record.columns)
+            self._summary.add(record.columns)
         else:
             event.kind = pb.LIVE_KIND_TRIAL_ENDED
-            event.outcome, event.text = record.outcome.value, record.abort_reason[:1000]
+            event.outcome, event.reward = record.outcome.value, self._summary.total_reward
+            event.step_index = self._summary.num_steps
+            event.weights_version = self._summary.weights_version
+            event.text = f"{record.outcome.value} {self._summary} {record.abort_reason}"[:1000]
         event.trial_id = self._trial_id
         self.add(event)
 

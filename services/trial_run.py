@@ -32,6 +32,7 @@ from robot.interfaces import RobotFault
 from services.pilot import Pilot, rest_of_plan
 from services.ring import RingWriter
 from services.ring_control import Control
+from services.trial_summary import TrialSummary
 
 STOPPED = "stopped by request"
 _NUM_PLANS_REMEMBERED = 9
@@ -62,13 +63,7 @@ class TrialResult:
     """How a trial ended."""
 
     outcome: Outcome
-    num_steps: int
-    num_missed: int
-    total_reward: float
-    late_p99_ms: float
-    """99th percentile of how long after its deadline a tick was delivered; NaN without a step."""
-    plan_ms: float
-    """Median time of a plan; NaN when nothing was planned."""
+    summary: TrialSummary
     abort_reason: str = ""
     fault: RobotFault | None = None
     """The robot's latched fault, if one ended the trial."""
@@ -116,12 +111,10 @@ class TrialRunner:
         self._ticker = Ticker(clock, self._period_ns)
         self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
-        self._recent_plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
-        self._plan_ns: list[int] = []
-        self._late_ns: list[int] = []
+        self._plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
         self._rest = np.zeros((0, env.spec.action_size), np.float32)
-        self._rewards: list[float] = []
-        self._num_missed = 0
+        self._summary = TrialSummary()
+        self._is_success = False
 
     def run(self, order: TrialOrder, pilot: Pilot) -> TrialResult:
         """Resets the robot and runs one trial to its end, which it always records.
@@ -129,7 +122,7 @@ class TrialRunner:
         The ring must have room for a trial. A fault of the robot stops the arm, aborts the trial
         and is returned, not raised.
         """
-        self._rewards, self._plan_ns, self._late_ns, self._num_missed = [], [], [], 0
+        self._summary, self._is_success = TrialSummary(), False
         has_begun, fault, reason = False, None, ""
         try:
             self._env.reset(order.provenance.seed, order.provenance.position_index)
@@ -143,19 +136,14 @@ class TrialRunner:
         except RobotFault as raised:
             fault, reason = raised, f"robot fault {raised}"
             self._env.stop()
-        is_success = any(self._env.reward.is_success(r) for r in self._rewards)
-        outcome = Outcome.SUCCESS if is_success else Outcome.FAILURE
+        outcome = Outcome.SUCCESS if self._is_success else Outcome.FAILURE
         if reason:
             outcome = Outcome.ABORTED
         if has_begun:
             self._writer.end(outcome, reason)
         return TrialResult(
             outcome=outcome,
-            num_steps=len(self._rewards),
-            num_missed=self._num_missed,
-            total_reward=sum(self._rewards),
-            late_p99_ms=float(np.percentile(self._late_ns, 99)) / 1e6 if self._late_ns else np.nan,
-            plan_ms=statistics.median(self._plan_ns) / 1e6 if self._plan_ns else np.nan,
+            summary=self._summary,
             abort_reason=reason,
             fault=fault,
         )
@@ -168,14 +156,13 @@ class TrialRunner:
             decided = self._decide(tick, seen, pilot, order)
             applied = self._env.apply(decided.action)
             is_missed = applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
-            self._num_missed += is_missed
             self._control.num_missed += is_missed
             missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
 
             next_tick, next_seen = self._observe(after_ns=applied.t_commanded_ns)
             reward, is_terminated = self._env.outcome_of(next_seen)
             is_truncated = index == spec.max_steps - 1 and not is_terminated
-            self._rewards.append(reward)
+            self._is_success |= self._env.reward.is_success(reward)
             values: dict[str, Any] = {
                 "action": decided.action,
                 "action_executed": applied.executed,
@@ -203,7 +190,6 @@ class TrialRunner:
         tick = self._ticker.wait()
         while tick.scheduled_ns < after_ns:
             tick = self._ticker.wait()
-        self._late_ns.append(tick.late_ns)
         self._control.num_ticks += 1
         self._control.loop_heartbeat_ns = time.monotonic_ns()
         seen = self._env.observe()
@@ -215,13 +201,12 @@ class TrialRunner:
     def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
         began_ns = self._clock.now_ns()
         late_ns = began_ns - tick.scheduled_ns
-        usual_ns = statistics.median(self._recent_plan_ns) if self._recent_plan_ns else 0
+        usual_ns = statistics.median(self._plan_ns) if self._plan_ns else 0
         if usual_ns <= self._period_ns < late_ns + usual_ns:
             return self._fall_back(began_ns, order.provenance.weights_version)
         choice = pilot.act(seen.fields, is_eval=order.is_eval)
         planned_ns = self._clock.now_ns()
         self._plan_ns.append(planned_ns - began_ns)
-        self._recent_plan_ns.append(planned_ns - began_ns)
         self._rest = rest_of_plan(pilot)
         limit = self._limits.max_uncertainty
         is_held = limit is not None and not choice.uncertainty <= limit
@@ -247,6 +232,7 @@ class TrialRunner:
     def _record(self, values: Mapping[str, Any], next_seen: Observation) -> None:
         columns = {n: np.asarray(values[n], dtype) for n, dtype in self._dtypes.items()}
         self._writer.step(columns, next_seen.fields)
+        self._summary.add(columns)
 
 
 def _fate(decided: _Decided, applied: Applied) -> dict[str, Any]:

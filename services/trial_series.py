@@ -212,17 +212,11 @@ class TrialSeries:
     def _say_how(self, result: TrialResult) -> None:
         number, trial_id = self._ring.last_trial
         logger.info(
-            "event=trial_ended number=%d trial=%s outcome=%s steps=%d reward=%.3g missed=%d "
-            "late_p99_ms=%.1f plan_ms=%.1f weights=%d reason=%r",
+            "event=trial_ended number=%d trial=%s outcome=%s %s reason=%r",
             number,
             trial_id,
             result.outcome,
-            result.num_steps,
-            result.total_reward,
-            result.num_missed,
-            result.late_p99_ms,
-            result.plan_ms,
-            self._control.weights_in_use,
+            result.summary,
             result.abort_reason,
         )
 

@@ -79,6 +79,7 @@ class Site:
         self.ring.control.recorder_heartbeat_ns = time.monotonic_ns()
         self.recorder = StandIn(self.ring)
         self.weights = folder / "weights"
+        self.running: list[tuple[TrialSeries, threading.Thread]] = []
 
     @property
     def spec(self) -> RobotSpec:
@@ -92,6 +93,22 @@ class Site:
         slot = self.slot() if config.policy == "model" else None
         return TrialSeries(run, self.ring, env or self.env, self.clock, slot)
 
+    def start(self, **changes: object) -> threading.Thread:
+        """Runs a loop on a thread of its own."""
+        series = self.loop(**changes)  # type: ignore[arg-type]
+        thread = threading.Thread(target=series.run)
+        thread.start()
+        self.running.append((series, thread))
+        return thread
+
+    def close(self) -> None:
+        for series, thread in self.running:
+            series.terminate()
+            thread.join()
+        if self.recorder.is_alive():
+            self.recorder.finish()
+        self.ring.unlink()
+
     def slot(self) -> WeightsSlot:
         return WeightsSlot(self.weights, self.spec, device="cpu", seed=0, control=self.ring.control)
 
@@ -101,7 +118,7 @@ class Site:
         return version
 
     def wait_for(self, state: LoopState) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self.ring.control.loop_state != state:
             assert time.monotonic() < deadline, f"the loop never came to {state!r}"
             time.sleep(0.002)
@@ -112,8 +129,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
     made.recorder.start()
     yield made
-    made.recorder.finish()
-    made.ring.unlink()
+    made.close()
 
 
 def versions(trial: Trial) -> set[int]:
@@ -164,10 +180,9 @@ def test_it_waits_for_the_first_weights_and_says_so(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    loop = threading.Thread(target=site.loop(policy="model", trials=1).run)
-    loop.start()
+    loop = site.start(policy="model", trials=1)
     site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while "the first weights" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "the first weights" in caplog.text
@@ -202,16 +217,20 @@ def test_it_waits_for_weights_that_learned_from_the_last_trial(site: Site) -> No
     reader = site.recorder.reader
     reader.announce_link(is_up=True)
 
+    timers: list[threading.Timer] = []
+
     def learn(trial: Trial) -> None:
         ledger_seq = 10 + len(site.recorder.trials)
         reader.announce_acked(trial_id=trial.trial_id, ledger_seq=ledger_seq)
         site.announce(ledger_seq - 1)  # not yet trained on it
-        later = threading.Timer(0.05, lambda: site.announce(ledger_seq))
-        later.start()
+        timers.append(threading.Timer(0.05, lambda: site.announce(ledger_seq)))
+        timers[-1].start()
 
     site.recorder.on_trial = learn
     site.loop(policy="model", trials=4, unreachable_s=5.0).run()
     trials = site.recorder.finish()
+    for timer in timers:
+        timer.join()
     # Version 3 is the first one after trial 1 that learned from it, 5 after trial 2, and so on.
     assert [versions(t) for t in trials] == [{1}, {3}, {5}, {7}]
 
@@ -327,8 +346,7 @@ def test_trial_after_trial_aborted_ends_the_loop(site: Site) -> None:
 
 def test_no_trial_begins_without_room(site: Site) -> None:
     site.recorder.reader.announce_room(has_room=False)
-    loop = threading.Thread(target=site.loop(trials=1).run)
-    loop.start()
+    loop = site.start(trials=1)
     site.wait_for(LoopState.WAITING_FOR_ROOM)
     assert site.ring.num_begun == 0
     site.recorder.reader.announce_room(has_room=True)
@@ -339,9 +357,7 @@ def test_no_trial_begins_without_room(site: Site) -> None:
 def test_no_trial_begins_before_a_recorder_has_worked(site: Site) -> None:
     site.recorder.finish()
     site.ring.control.recorder_heartbeat_ns = 0
-    loop = site.loop(trials=1)
-    thread = threading.Thread(target=loop.run)
-    thread.start()
+    thread = site.start(trials=1)
     site.wait_for(LoopState.WAITING_FOR_ROOM)
     assert site.ring.num_begun == 0
     site.ring.control.recorder_heartbeat_ns = 1
@@ -352,10 +368,8 @@ def test_no_trial_begins_before_a_recorder_has_worked(site: Site) -> None:
 def test_without_a_recorder_it_fills_the_ring_and_then_waits(tmp_path: Path) -> None:
     site = Site(tmp_path)
     try:
-        loop = site.loop(trials=7)
-        thread = threading.Thread(target=loop.run)
-        thread.start()
-        deadline = time.monotonic() + 10
+        thread = site.start(trials=7)
+        deadline = time.monotonic() + 30
         while site.ring.num_complete < 4 and time.monotonic() < deadline:
             time.sleep(0.005)
         site.wait_for(LoopState.WAITING_FOR_ROOM)
@@ -364,16 +378,14 @@ def test_without_a_recorder_it_fills_the_ring_and_then_waits(tmp_path: Path) -> 
         thread.join()
         assert len(site.recorder.finish()) == 7
     finally:
-        site.ring.unlink()
+        site.close()
 
 
 def test_it_can_be_asked_to_stop_while_it_waits(site: Site) -> None:
-    loop = site.loop(policy="model")
-    thread = threading.Thread(target=loop.run)
-    thread.start()
+    thread = site.start(policy="model")
     site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
-    loop.terminate()
-    thread.join(timeout=5)
+    site.running[0][0].terminate()
+    thread.join(timeout=30)
     assert not thread.is_alive()
     assert site.ring.control.loop_state == LoopState.STOPPED
     assert site.ring.num_begun == 0

@@ -107,7 +107,8 @@ def bench() -> Iterator[Bench]:
 def test_a_trial_is_contiguous_and_on_time(bench: Bench) -> None:
     result = bench.run(PlannedPilot(bench.clock, [30.0] * 8))
     trial = bench.trial()
-    assert (result.outcome, result.num_steps, result.num_missed) == (Outcome.FAILURE, 8, 0)
+    assert result.outcome is Outcome.FAILURE
+    assert (result.summary.num_steps, result.summary.num_missed) == (8, 0)
     assert (trial.outcome, trial.num_steps, trial.abort_reason) == (Outcome.FAILURE, 8, "")
     np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(9))
     np.testing.assert_array_equal(trial.observations["image.front"][:, 3, 4, 1], np.arange(9))
@@ -125,7 +126,7 @@ def test_a_trial_is_contiguous_and_on_time(bench: Bench) -> None:
     assert not steps["deadline_missed"].any()
     assert set(steps["weights_version"]) == {3}
     assert set(steps["fallback"]) == {NONE}
-    assert (result.late_p99_ms, result.plan_ms) == (0.0, 30.0)
+    assert (result.summary.late_p99_ms, result.summary.plan_ms) == (30.0, 30.0)
 
 
 def test_a_reward_belongs_to_the_action_that_earned_it(bench: Bench) -> None:
@@ -143,7 +144,7 @@ def test_a_step_is_missed_when_commanded_a_period_late(
     assert (
         bench.trial().steps["deadline_missed"].tolist() == [False] * 2 + [is_missed] + [False] * 5
     )
-    assert result.num_missed == is_missed
+    assert result.summary.num_missed == is_missed
     assert bench.ring is not None
     assert bench.ring.control.num_missed == is_missed
 
@@ -179,7 +180,7 @@ def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds(bench: Bench) -> N
     assert steps["action"][5].tolist() == [0.0, 0.0]
     assert steps["weights_version"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3]
     assert np.isnan(steps["plan_value"][3:6]).all()
-    assert result.num_missed == 0
+    assert (result.summary.num_missed, result.summary.num_fallbacks) == (0, 3)
     np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
 
 
@@ -194,7 +195,7 @@ def test_a_planner_that_is_always_late_is_not_replaced_but_ends_the_trial(bench:
         6,
     )
     assert "3 deadlines missed in a row" in trial.abort_reason
-    assert result.num_missed == 4
+    assert result.summary.num_missed == 4
 
 
 def test_an_action_too_uncertain_is_withheld(bench: Bench) -> None:
