@@ -15,7 +15,7 @@ class Backoff:
     """
 
     def __init__(
-        self, *, low_s: float = 0.1, high_s: float = 5.0, rng: random.Random | None = None
+        self, *, low_s: float = 0.1, high_s: float = 2.0, rng: random.Random | None = None
     ) -> None:
         self._low_s = low_s
         self._high_s = high_s

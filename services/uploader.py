@@ -20,8 +20,8 @@ from services.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-REFUSALS_BELIEVED = 2
-"""So often in a row a trial must be refused: once may have been damage on the way."""
+REFUSALS_BELIEVED = 3
+"""So often a trial must be refused: once may have been damage on the way."""
 _ROUNDS = 3
 _BATCH = 64
 _LOOK_S = 1.0

@@ -30,7 +30,7 @@ class Toxics:
     reset_after_bytes: int = 0
     """Each connection is reset once it has carried so many bytes; 0 for never."""
     flip_every_bytes: int = 0
-    """One bit of about so many is flipped; 0 for none."""
+    """One bit in about so many bytes to the server is flipped; 0 for none."""
 
 
 @dataclass(eq=False)
@@ -133,7 +133,7 @@ class FaultProxy:
                     await asyncio.sleep(max(0.0, delay))
                 if self.toxics.is_blackhole:
                     continue
-                if toxics.flip_every_bytes:
+                if toxics.flip_every_bytes and writer is link.server:
                     data = self._damaged(data, toxics.flip_every_bytes)
                 for piece in _slices(data, toxics.slice_bytes):
                     writer.write(piece)
