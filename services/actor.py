@@ -280,7 +280,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(ActorConfig, sys.argv[1:] if argv is None else argv, prog="offworld actor")
     configure_logging("actor")
     return run_actor(config)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

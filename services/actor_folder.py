@@ -56,6 +56,8 @@ class ActorFolder:
         except BaseException:
             self._lock.release()
             raise
+        for stale in self.run.glob("*.pid"):
+            stale.unlink()
         (self.run / "actor.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
 
     def __enter__(self) -> ActorFolder:

@@ -80,12 +80,17 @@ class ActorProcess:
     def ring(self) -> Ring:
         """Maps the ring of the run that is on."""
         wait_until(
-            lambda: self.pid_of("loop") is not None or self.process.poll() is not None,
+            lambda: self._has_started() or self.process.poll() is not None,
             timeout_s=60.0,
             what="the actor starts",
         )
         assert self.process.poll() is None, self.log_text()
         return Ring(ActorRun.read(self.run / "actor.toml").ring)
+
+    def _has_started(self) -> bool:
+        file = self.run / "actor.toml"
+        is_ours = file.exists() and ActorRun.read(file).parent_pid == self.process.pid
+        return is_ours and self.pid_of("loop") is not None
 
     def kill(self, name: str) -> bool:
         """Kills one process with SIGKILL; False if it did not run."""
@@ -168,3 +173,11 @@ def check_counting(trial: Trial) -> None:
 def count(trials: list[Trial], *outcomes: Outcome) -> int:
     """Counts trials by outcome."""
     return sum(trial.outcome in outcomes for trial in trials)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

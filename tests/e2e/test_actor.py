@@ -24,6 +24,7 @@ from tests.e2e.actor_rig import (
     ActorProcess,
     check_delivered,
     count,
+    is_gone,
     make_config,
     make_ingress,
     spooled,
@@ -39,13 +40,6 @@ NOBODY = "127.0.0.1:1"
 def ingress(tmp_path: Path) -> Iterator[IngressProcess]:
     with make_ingress(tmp_path / "learner", make_config(tmp_path, NOBODY)) as made:
         yield made
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def rings() -> set[Path]:

@@ -206,6 +206,14 @@ def test_something_that_is_no_ring_is_not_in_the_way(tmp_path: Path) -> None:
         assert not folder.ring_path.exists()
 
 
+def test_process_ids_of_a_killed_actor_are_forgotten(tmp_path: Path) -> None:
+    with ActorFolder(tmp_path) as folder:
+        stale = folder.run / "loop.pid"
+        stale.write_text("1\n")
+    with ActorFolder(tmp_path):
+        assert not stale.exists()
+
+
 def test_a_spool_serves_one_actor(tmp_path: Path) -> None:
     with ActorFolder(tmp_path), pytest.raises(CannotStart, match="in use by process"):
         ActorFolder(tmp_path)
