@@ -25,6 +25,7 @@ from services.staging import BadChunk, ChunkDamaged, Incomplete, Staging, upload
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 1024
+_MAX_RANGES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,8 @@ def _seq(row: TrialRow) -> int:
 
 
 def _ranges(ranges: list[tuple[int, int]]) -> list[pb.ChunkRange]:
-    return [pb.ChunkRange(first=first, count=count) for first, count in ranges]
+    # Those left out are sent once more, which does no harm.
+    return [pb.ChunkRange(first=first, count=count) for first, count in ranges[:_MAX_RANGES]]
 
 
 def _size_of(folder: Path) -> int:

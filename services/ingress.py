@@ -85,6 +85,8 @@ async def serve(
         if port_file is not None:
             write_aside(port_file, f"{address}\n")
         logger.info("event=serving address=%s store=%s pid=%d", address, config.store, os.getpid())
+        if not address.startswith(("127.", "localhost:", "[::1]:")):
+            logger.warning("event=open_to_network address=%s; anyone there may use it", address)
         await serve_until_signal(server, health, pulse, ingress.pulse.close)
         logger.info("event=stopped address=%s", address)
 
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the process; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.ingress", description=__doc__)
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--listen", default="127.0.0.1:7447", help="HOST:PORT; port 0 for any")
+    parser.add_argument("--listen", default="127.0.0.1:7443", help="HOST:PORT; port 0 for any")
     parser.add_argument("--spec-json", type=Path, required=True, help="RobotSpec, as JSON")
     parser.add_argument("--policy-json", type=Path, required=True, help="handed to actors")
     parser.add_argument("--port-file", type=Path, help="gets HOST:PORT once calls are answered")

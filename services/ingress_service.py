@@ -49,7 +49,7 @@ class IngressConfig:
 
     store: Path
     """Folder of the store."""
-    listen: str = "127.0.0.1:7447"
+    listen: str = "127.0.0.1:7443"
     """HOST:PORT; port 0 for any free one. There is no authentication: a trusted network only."""
     lease_ttl_s: float = 5.0
     """Silence after which another process may take an actor id over."""

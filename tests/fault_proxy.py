@@ -53,6 +53,7 @@ class FaultProxy:
         self.upstream = upstream
         self.toxics = Toxics()
         self.num_connections = 0
+        self.num_flips = 0
         self._rng = random.Random(seed)
         self._links: set[_Link] = set()
         self._is_down = False
@@ -148,6 +149,7 @@ class FaultProxy:
     def _damaged(self, data: bytes, every: int) -> bytes:
         damaged = bytearray(data)
         for _ in range(len(data) // every + (self._rng.random() < (len(data) % every) / every)):
+            self.num_flips += 1
             damaged[self._rng.randrange(len(damaged))] ^= 1 << self._rng.randrange(8)
         return bytes(damaged)
 

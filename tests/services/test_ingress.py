@@ -6,6 +6,8 @@ import contextlib
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -33,7 +35,7 @@ from services.client import (
 from services.leases import LeaseLost
 from services.records import LoopStatus
 from services.spool import SpoolCounts
-from tests.services.rig import SPEC, IngressProcess, deliver, identity, raw_stub, wait_until
+from tests.services.rig import ROOT, SPEC, IngressProcess, deliver, identity, raw_stub, wait_until
 from tests.wire_data import make_spec, make_trial
 
 COUNTS = SpoolCounts(num_open=0, num_ready=2, num_acked=0, num_rejected=1, ready_bytes=5)
@@ -663,6 +665,40 @@ def test_store_of_another_version_is_exit_3_and_left_alone(tmp_path: Path) -> No
     with IngressProcess(tmp_path) as second:
         assert second.process.wait(20) == 3
         assert "99" in second.log_text()
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from tests.services.rig import IngressProcess
+
+process = IngressProcess(Path(sys.argv[1]))
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
+    assert "event=stopped" in (tmp_path / "ingress.log").read_text()
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def test_address_beyond_this_machine_is_said_to_be_open(tmp_path: Path) -> None:
+    with IngressProcess(tmp_path, arguments=["--listen", "0.0.0.0:0"]) as process:
+        assert process.stop() == 0
+        assert "event=open_to_network" in process.log_text()
 
 
 def test_run_keeps_its_name_over_restarts(tmp_path: Path) -> None:

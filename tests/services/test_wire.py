@@ -81,7 +81,7 @@ def _kill_during_uploads(folder: Path, proxy: FaultProxy, num_trials: int, num_k
 
 
 def test_kill_9_of_the_ingress_loses_and_doubles_nothing(tmp_path: Path, proxy: FaultProxy) -> None:
-    _kill_during_uploads(tmp_path, proxy, num_trials=60, num_kills=6)
+    _kill_during_uploads(tmp_path, proxy, num_trials=40, num_kills=4)
 
 
 @pytest.mark.slow
@@ -150,6 +150,10 @@ def test_uploads_survive_the_network(tmp_path: Path, proxy: FaultProxy, fault) -
                 running.loop.put(records_of(seed, spec=BIG, num_steps=25))
             fault(proxy)
             wait_until(lambda: running.loop.is_drained, what="recording goes on")
+            if fault is _damage:
+                wait_until(lambda: proxy.num_flips >= 3)
+            if fault is _reset:
+                wait_until(lambda: proxy.num_connections >= 3)
             healed = time.monotonic()
             proxy.heal() if fault is not _slow else None
             wait_until(lambda: len(running.loop.acked) == 5, timeout_s=60.0)
