@@ -6,10 +6,11 @@ Time. Tick k is due at start + k * period and never moves. Each tick takes an ob
 and commands at once. A plan that is ready after the next deadline is still commanded at once, and
 its step is marked `deadline_missed`; until then the arm holds the last target, which is bounded by
 one action. The next observation is then taken at the first deadline after the command, so that
-every action has had time to act before it is scored. A tick that begins so late that a plan of the
+every action has had time to act before it is scored. A tick that comes so late that a plan of the
 usual length would miss the deadline, though it would otherwise keep it, is not planned: it gets the
-rest of the last plan (`shifted`), and once that is used up it holds. Too many misses in a row abort
-the trial: a planner that is always late steers by what was.
+rest of the last plan (`shifted`), and once that is used up it holds, but never twice in a row: then
+it plans, late or not. Too many misses in a row abort the trial: a planner that is always late
+steers by what was.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class TrialRunner:
         self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
         self._plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
+        self._work_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
+        self._has_held = False
         self._rest = np.zeros((0, env.spec.action_size), np.float32)
         self._summary = TrialSummary()
         self._is_success = False
@@ -150,7 +153,7 @@ class TrialRunner:
 
     def _steps(self, order: TrialOrder, pilot: Pilot, tick: Tick, seen: Observation) -> str:
         """Runs the steps; returns why the trial was aborted, empty if it was not."""
-        spec, self._rest = self._env.spec, self._rest[:0]
+        spec, self._rest, self._has_held = self._env.spec, self._rest[:0], False
         missed_in_a_row = 0
         for index in range(spec.max_steps):
             decided = self._decide(tick, seen, pilot, order)
@@ -200,13 +203,13 @@ class TrialRunner:
 
     def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
         began_ns = self._clock.now_ns()
-        late_ns = began_ns - tick.scheduled_ns
-        usual_ns = statistics.median(self._plan_ns) if self._plan_ns else 0
-        if usual_ns <= self._period_ns < late_ns + usual_ns:
+        if self._would_be_late(began_ns - tick.scheduled_ns):
             return self._fall_back(began_ns, order.provenance.weights_version)
         choice = pilot.act(seen.fields, is_eval=order.is_eval)
         planned_ns = self._clock.now_ns()
         self._plan_ns.append(planned_ns - began_ns)
+        self._work_ns.append(planned_ns - tick.scheduled_ns - tick.late_ns)
+        self._has_held = False
         self._rest = rest_of_plan(pilot)
         limit = self._limits.max_uncertainty
         is_held = limit is not None and not choice.uncertainty <= limit
@@ -220,8 +223,16 @@ class TrialRunner:
             fallback=Fallback.HOLD if is_held else Fallback.NONE,
         )
 
+    def _would_be_late(self, elapsed_ns: int) -> bool:
+        """Whether a plan would miss this deadline only because the tick came late."""
+        if not self._plan_ns or self._has_held:
+            return False
+        is_fast_enough = statistics.median(self._work_ns) <= self._period_ns
+        return is_fast_enough and elapsed_ns + statistics.median(self._plan_ns) > self._period_ns
+
     def _fall_back(self, now_ns: int, version: int) -> _Decided:
         if not len(self._rest):
+            self._has_held = True
             still = np.zeros(self._env.spec.action_size, np.float32)
             return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
         action, self._rest = np.clip(self._rest[0], -1.0, 1.0), self._rest[1:]

@@ -160,28 +160,46 @@ def test_after_an_overrun_the_action_gets_time_to_act_and_deadlines_stay_put(ben
     np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
 
 
-def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds(bench: Bench) -> None:
-    pilot = PlannedPilot(bench.clock, [60.0] * 8)
-    observe, num_observed = bench.env.observe, 0
+class StallingClock(SimulatedClock):
+    """Wakes up late: the n-th sleep of a trial ends so many milliseconds after its time."""
 
-    def slow_observe() -> object:
-        nonlocal num_observed
-        num_observed += 1
-        if num_observed in (5, 6, 7):  # ticks 3, 4 and 5; the reset looks once too
-            bench.clock.advance(70 * MS)
-        return observe()
+    def __init__(self, late_ms: Mapping[int, float]) -> None:
+        super().__init__()
+        self._late_ms = late_ms
+        self._num_sleeps = 0
 
-    bench.env.observe = slow_observe  # type: ignore[method-assign]
-    result = bench.run(pilot)
+    def sleep_until_ns(self, t_ns: int) -> None:
+        super().sleep_until_ns(t_ns)
+        self.advance(round(self._late_ms.get(self._num_sleeps, 0.0) * MS))
+        self._num_sleeps += 1
+
+
+def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds_once(bench: Bench) -> None:
+    bench.clock = StallingClock(dict.fromkeys((3, 4, 5, 6), 70.0))
+    bench.env = make_counting_env(bench.clock, max_steps=8)
+    result = bench.run(PlannedPilot(bench.clock, [60.0] * 8))
     steps = bench.trial().steps
-    assert steps["fallback"].tolist() == [NONE] * 3 + [SHIFTED, SHIFTED, HOLD] + [NONE] * 2
+    expected = [NONE] * 3 + [SHIFTED, SHIFTED, HOLD, NONE, NONE]
+    assert steps["fallback"].tolist() == expected
     # The plan of step 2 was made by call 3: its mean starts at 3 and was cut to [-1, 1].
     assert steps["action"][3].tolist() == [1.0, 1.0]
     assert steps["action"][5].tolist() == [0.0, 0.0]
     assert steps["weights_version"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3]
     assert np.isnan(steps["plan_value"][3:6]).all()
-    assert (result.summary.num_missed, result.summary.num_fallbacks) == (0, 3)
+    # It never holds twice in a row: step 6 was late as well, and planned nevertheless.
+    assert steps["deadline_missed"].tolist() == [False] * 6 + [True, False]
+    assert (result.summary.num_missed, result.summary.num_fallbacks) == (1, 3)
     np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
+
+
+def test_a_planner_that_needs_the_whole_period_is_not_replaced_for_ever(bench: Bench) -> None:
+    bench.clock = StallingClock(dict.fromkeys(range(2, 9), 20.0))
+    bench.env = make_counting_env(bench.clock, max_steps=8)
+    bench.run(PlannedPilot(bench.clock, [95.0] * 8))
+    fallbacks = bench.trial().steps["fallback"].tolist()
+    assert fallbacks[:2] == [NONE, NONE]
+    assert fallbacks.count(NONE) >= 3
+    assert HOLD in fallbacks
 
 
 def test_a_planner_that_is_always_late_is_not_replaced_but_ends_the_trial(bench: Bench) -> None:
