@@ -214,8 +214,7 @@ class TrialRunner:
         limit = self._limits.max_uncertainty
         is_held = limit is not None and not choice.uncertainty <= limit
         return _Decided(
-            # What is neither finite nor of the right size goes to the gate as it is: it latches.
-            action=np.zeros_like(choice.action) if is_held else np.clip(choice.action, -1.0, 1.0),
+            action=np.zeros_like(choice.action) if is_held else _bounded(choice.action),
             planned_ns=planned_ns,
             version=order.provenance.weights_version,
             value=choice.value,
@@ -235,7 +234,7 @@ class TrialRunner:
             self._has_held = True
             still = np.zeros(self._env.spec.action_size, np.float32)
             return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
-        action, self._rest = np.clip(self._rest[0], -1.0, 1.0), self._rest[1:]
+        action, self._rest = _bounded(self._rest[0]), self._rest[1:]
         return _Decided(
             action=action, planned_ns=now_ns, version=version, fallback=Fallback.SHIFTED
         )
@@ -244,6 +243,11 @@ class TrialRunner:
         columns = {n: np.asarray(values[n], dtype) for n, dtype in self._dtypes.items()}
         self._writer.step(columns, next_seen.fields)
         self._summary.add(columns)
+
+
+def _bounded(action: np.ndarray) -> np.ndarray:
+    """Clips to [-1, 1]. What is not finite goes to the gate as it is: it latches. [A]"""
+    return np.clip(action, -1.0, 1.0) if np.isfinite(action).all() else action
 
 
 def _fate(decided: _Decided, applied: Applied) -> dict[str, Any]:

@@ -239,7 +239,15 @@ def test_a_fault_stops_the_arm_and_aborts_the_trial(bench: Bench) -> None:
     np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(4))
 
 
-@pytest.mark.parametrize("bad", [np.array([np.nan, 0], np.float32), np.zeros(3, np.float32)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.array([np.nan, 0], np.float32),
+        np.array([np.inf, 0], np.float32),
+        np.array([0, -np.inf], np.float32),
+        np.zeros(3, np.float32),
+    ],
+)
 def test_an_insane_action_latches_and_is_not_recorded(bench: Bench, bad: np.ndarray) -> None:
     pilot = PlannedPilot(bench.clock)
     act = pilot.act
