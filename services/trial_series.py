@@ -91,6 +91,8 @@ class TrialSeries:
             pilot = self._prepare(last)
             if pilot is None:
                 break
+            # Before the state: whoever watches takes an old beat in a trial for a loop that hangs.
+            self._control.loop_heartbeat_ns = time.monotonic_ns()
             self._control.loop_state = LoopState.IN_TRIAL
             last = self._runner.run(self._next_order(), pilot)
             self._control.loop_state = LoopState.BETWEEN_TRIALS

@@ -147,6 +147,21 @@ def test_it_runs_as_many_trials_as_asked(site: Site) -> None:
     assert site.ring.control.loop_state == LoopState.DONE
 
 
+def test_its_heart_beats_before_it_says_that_it_is_in_a_trial(site: Site) -> None:
+    reset, control, ages_ns = site.env.reset, site.ring.control, []
+
+    def watched_reset(seed: int, position_index: int | None = None) -> object:
+        assert control.loop_state == LoopState.IN_TRIAL
+        ages_ns.append(time.monotonic_ns() - control.loop_heartbeat_ns)
+        control.loop_heartbeat_ns = 1
+        return reset(seed, position_index)
+
+    site.env.reset = watched_reset  # type: ignore[method-assign]
+    site.loop().run()
+    assert len(ages_ns) == 3
+    assert max(ages_ns) < 20e9
+
+
 def test_a_second_loop_goes_on_where_the_first_one_ended(site: Site) -> None:
     site.loop(trials=2).run()
     site.loop(trials=5).run()
