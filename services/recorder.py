@@ -89,7 +89,10 @@ class Recorder:
             spec=spec,
         )
         self._session = Session(self._client, who, loop, self.spool, on_hello=_note_hello)
-        self._uploader = Uploader(self._client, self._session, self.spool, loop)
+        self._uploader = Uploader(
+            self._client, self._session, self.spool, loop, on_settled=self._announce_unsent
+        )
+        self._unsent_mutex = threading.Lock()
         self._live = LiveSender(self._client, self._session)
         self._weights = WeightsFetcher(
             config.spool.root / "weights", self._client, loop, spec_digest=spec.digest()
@@ -124,7 +127,7 @@ class Recorder:
     def _begin(self) -> None:
         if self.spool.open_trial_id is not None:
             self._resume_until_s = self._now_s() + _RESUME_S
-        self._loop.announce_unsent(self.spool.counts().num_ready)
+        self._announce_unsent()
         if (acked := self.spool.last_acked()) is not None:
             self._loop.announce_acked(trial_id=acked[0], ledger_seq=acked[1])
         kept = self._weights.announce_kept()
@@ -157,7 +160,7 @@ class Recorder:
             self._live.add_record(record)
             if isinstance(record, TrialBegin):
                 self._resume_until_s = None
-        self._loop.announce_unsent(self.spool.counts().num_ready)
+        self._announce_unsent()
         self._loop.commit()
         self._uploader.notify()
 
@@ -171,21 +174,30 @@ class Recorder:
             worker.raise_if_failed()
         if self._session.refusal is not None:
             raise CannotStart(f"the learner refuses this actor: {self._session.refusal}")
-        if self._resume_until_s is not None and now_s >= self._resume_until_s:
-            self._resume_until_s = None
-            aborted = self.spool.abort_open(LOST_END)
-            logger.warning("event=trial_aborted trial=%s reason=%s", aborted, LOST_END)
-            self._uploader.notify()
         try:
+            if self._resume_until_s is not None and now_s >= self._resume_until_s:
+                self._give_up_open_trial()
+            if now_s >= self._collect_at_s or self._has_room is False:
+                self._collect_at_s = now_s + _GARBAGE_S
+                self.spool.collect_garbage(is_pressing=self._has_room is False)
             self.spool.require_room(self._spec)
             self._announce_room(has_room=True)
         except SpoolFull as error:
             if self._has_room is not False:
                 logger.error("event=spool_full reason=%s; no trial begins", error)
             self._announce_room(has_room=False)
-        if now_s >= self._collect_at_s:
-            self._collect_at_s = now_s + _GARBAGE_S
-            self.spool.collect_garbage()
+
+    def _give_up_open_trial(self) -> None:
+        """Ends the trial of a process that died, when its loop did not go on with it."""
+        aborted = self.spool.abort_open(LOST_END)
+        self._resume_until_s = None
+        logger.warning("event=trial_aborted trial=%s reason=%s", aborted, LOST_END)
+        self._announce_unsent()
+        self._uploader.notify()
+
+    def _announce_unsent(self) -> None:
+        with self._unsent_mutex:  # else an older count could be said after a newer one
+            self._loop.announce_unsent(self.spool.counts().num_ready)
 
     def _announce_room(self, *, has_room: bool) -> None:
         if has_room and self._has_room is False:

@@ -205,9 +205,13 @@ class Spool:
         number = {f"num_{s}": found.get(s, (0, 0))[0] for s in _STATES}
         return SpoolCounts(**number, ready_bytes=found.get("ready", (0, 0))[1])
 
-    def collect_garbage(self) -> int:
-        """Deletes delivered trials past their time; returns how many."""
-        before = self._unix_ns() - int(self.config.keep_acked_s * 1e9)
+    def collect_garbage(self, *, is_pressing: bool = False) -> int:
+        """Deletes delivered trials past their time, all of them if it `is_pressing`.
+
+        The newest trial stays. Returns how many were deleted.
+        """
+        keep_s = 0.0 if is_pressing else self.config.keep_acked_s
+        before = self._unix_ns() - int(keep_s * 1e9)
         with self._mutex:
             with transaction(self._db):
                 cursor = self._db.execute(

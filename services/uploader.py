@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from protos import codec
 from protos import learner_pb2 as pb
@@ -35,6 +35,7 @@ class Uploader:
         session: Gives the lease.
         spool: Where the trials are.
         link: Told what was acknowledged.
+        on_settled: Called when there is one trial less to deliver.
         backoff: Paces the tries.
     """
 
@@ -45,12 +46,14 @@ class Uploader:
         spool: Spool,
         link: LoopLink,
         *,
+        on_settled: Callable[[], None],
         backoff: Backoff | None = None,
     ) -> None:
         self._client = client
         self._session = session
         self._spool = spool
         self._link = link
+        self._on_settled = on_settled
         self._backoff = backoff or Backoff()
         self._work = threading.Event()
         self._refusals: dict[str, int] = {}
@@ -135,7 +138,7 @@ class Uploader:
 
     def _announce(self, trial_id: str, ledger_seq: int) -> None:
         self._link.announce_acked(trial_id=trial_id, ledger_seq=ledger_seq)
-        self._link.announce_unsent(self._spool.counts().num_ready)
+        self._on_settled()
 
     def _say(self, error: Exception) -> None:
         words = str(error).split(":")[0]

@@ -202,6 +202,19 @@ def test_delivered_trials_go_when_their_time_is_over_and_others_stay(tmp_path: P
     spool.close()
 
 
+def test_delivered_trials_go_at_once_when_room_is_needed(tmp_path: Path) -> None:
+    spool = Spool(SpoolConfig(root=tmp_path, reserve_bytes=0, keep_acked_s=1e6))
+    for seed in range(4):
+        spool.add(records_of(seed))
+    spool.mark_acked(trial_id_of(0), 1)
+    spool.mark_acked(trial_id_of(3), 2)
+    assert spool.collect_garbage() == 0
+    assert spool.collect_garbage(is_pressing=True) == 1
+    assert spool.last_acked() == (trial_id_of(3), 2), "it is said again after a restart"
+    assert spool.ready() == [trial_id_of(1), trial_id_of(2)]
+    spool.close()
+
+
 def test_garbage_gives_its_disk_space_back(tmp_path: Path) -> None:
     spec = make_spec(image_size=64)
     spool = Spool(SpoolConfig(root=tmp_path, reserve_bytes=0, keep_acked_s=0.0))
