@@ -197,9 +197,13 @@ class Ledger:
         rows = self._query("SELECT coalesce(max(ledger_seq), 0) FROM trials")
         return int(rows[0][0])
 
-    def since(self, ledger_seq: int) -> list[TrialRow]:
-        """Returns the rows committed after `ledger_seq`, in order."""
-        rows = self._query(_SELECT + "WHERE ledger_seq > ? ORDER BY ledger_seq", ledger_seq)
+    def since(self, ledger_seq: int, limit: int | None = None) -> list[TrialRow]:
+        """Returns the rows committed after `ledger_seq`, in order; the first `limit` of them."""
+        rows = self._query(
+            _SELECT + "WHERE ledger_seq > ? ORDER BY ledger_seq LIMIT ?",
+            ledger_seq,
+            -1 if limit is None else limit,
+        )
         return [_row(raw) for raw in rows]
 
     def get(self, trial_id: str) -> TrialRow | None:

@@ -74,7 +74,7 @@ class Feed:
         )
 
     def _trials_after(self, ledger_seq: int, limit: int) -> list[pb.CommittedTrial]:
-        return [committed_trial(row) for row in self._ledger.since(ledger_seq)[:limit]]
+        return [committed_trial(row) for row in self._ledger.since(ledger_seq, limit)]
 
     async def tail(self, request: pb.TailLogRequest) -> AsyncIterator[pb.TailLogReply]:
         """Yields what comes after the request's cursor; without an end if it is following."""

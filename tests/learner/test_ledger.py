@@ -43,6 +43,7 @@ def test_since_gives_only_what_is_newer(ledger: Ledger) -> None:
     assert ledger.last_seq() == numbers[-1]
     assert [r.trial_id for r in ledger.since(numbers[0])] == [trial_id_of(3), trial_id_of(5)]
     assert ledger.since(numbers[-1]) == []
+    assert [r.trial_id for r in ledger.since(0, limit=2)] == [trial_id_of(7), trial_id_of(3)]
 
 
 def test_one_trial_cannot_have_two_rows(ledger: Ledger) -> None:
