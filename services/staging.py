@@ -115,7 +115,7 @@ class Staging:
             return list(self._uploads)
 
     def put(self, trial_id: str, upload: Upload, index: int, data: bytes) -> int:
-        """Writes one chunk; returns how many chunks of the upload are here.
+        """Writes one chunk, the first time it comes; returns how many of the upload are here.
 
         Raises:
             StoreFull: The disk is full, or the reserve is reached.
@@ -125,9 +125,12 @@ class Staging:
                 self._start(trial_id, upload)
             self._uploads[trial_id] = self._uploads.pop(trial_id)
             folder = self._root / trial_id
+            received = (folder / "received").read_bytes()
+            if received[index : index + 1] == _RECEIVED:
+                return received.count(_RECEIVED)  # its commit may be reading the payload
             _write_at(folder / "payload", data, index * upload.chunk_bytes)
             _write_at(folder / "received", _RECEIVED, index)  # after the data, never before
-            return (folder / "received").read_bytes().count(_RECEIVED)
+            return received.count(_RECEIVED) + 1
 
     def received(self, trial_id: str) -> tuple[Upload, list[tuple[int, int]]] | None:
         """Returns an upload and its chunks that are here, as (first, count); None without one."""

@@ -43,6 +43,15 @@ def test_shuffled_and_repeated_chunks_make_the_payload(tmp_path: Path) -> None:
     assert staging.payload(ID, upload.payload_sha256) == payload
 
 
+def test_a_chunk_that_is_here_is_not_written_again(tmp_path: Path) -> None:
+    staging = make_staging(tmp_path / "s")
+    payload, upload, chunks = payload_of(2 * CHUNK)
+    assert [staging.put(ID, upload, c.index, c.data) for c in chunks] == [1, 2]
+    mapped = staging.payload(ID, upload.payload_sha256)
+    assert staging.put(ID, upload, 0, bytes(CHUNK)) == 2
+    assert mapped == payload
+
+
 def test_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
     payload, upload, chunks = payload_of(6 * CHUNK)
     first = make_staging(tmp_path / "s")
