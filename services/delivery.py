@@ -25,6 +25,7 @@ from services.staging import BadChunk, ChunkDamaged, Incomplete, Staging, upload
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 1024
+_MAX_REASON_CHARS = 2000
 _MAX_RANGES = 1024
 
 
@@ -76,7 +77,9 @@ class Delivery:
                 self.staging.drop(trial_id)
         self._mutex = threading.Lock()
         self._committed: dict[tuple[str, str], None] = {}  # the newest ones, oldest first
-        self._refused = {row.trial_id: row for row in store.ledger.quarantined()}
+        quarantined = store.ledger.quarantined()
+        self._refused = {row.trial_id: row for row in quarantined}
+        self._refusals = {(row.trial_id, row.digest) for row in quarantined}
 
     @property
     def num_refused(self) -> int:
@@ -164,17 +167,30 @@ class Delivery:
                 raise TrialRejected(f"it is of another robot spec: {difference}"[:2000])
             if trial.digest() != request.trial_digest:
                 raise TrialRejected("header and arrays have another digest than was announced")
+            if row is not None:  # the store's own quarantine has no limits
+                raise TrialRejected(
+                    f"trial {trial_id} was committed with digest {row.digest[:12]}, this one has "
+                    f"{request.trial_digest[:12]}"
+                )
         except TrialRejected as error:
-            self._keep_apart(trial_id, request, str(error))
-            return self._refuse(trial_id, request, str(error))
+            reason = str(error)[:_MAX_REASON_CHARS]  # it may quote what was sent
+            self._keep_apart(trial_id, request, reason)
+            return self._refuse(trial_id, request, reason)
         try:
             result = self._store.commit(trial)
-        except TrialRejected as error:  # the store has put it into quarantine itself
+        except TrialRejected as error:  # committed meanwhile; the store has put it into quarantine
             self.staging.drop(trial_id)
             return self._refuse(trial_id, request, str(error))
+        self._remember(trial_id, request.payload_sha256)
         self.staging.drop(trial_id)
         verdict = pb.COMMIT_VERDICT_DUPLICATE if result.is_duplicate else pb.COMMIT_VERDICT_STORED
         return pb.CommitTrialReply(verdict=verdict, ledger_seq=result.ledger_seq)
+
+    def _remember(self, trial_id: str, payload_sha256: str) -> None:
+        with self._mutex:
+            self._committed[trial_id, payload_sha256] = None
+            if len(self._committed) > _REMEMBERED:
+                del self._committed[next(iter(self._committed))]
 
     def _incomplete(self, trial_id: str, payload_sha256: str, reason: str) -> pb.CommitTrialReply:
         found = self.staging.received(trial_id)
@@ -190,7 +206,11 @@ class Delivery:
         quarantine = self._store.root / "quarantine"
         target = quarantine / f"{trial_id}.{request.payload_sha256[:12]}.upload"
         size = request.manifest.payload_bytes
-        if target.exists() or _size_of(quarantine) + size > self._config.max_quarantine_bytes:
+        if (
+            target.exists()
+            or len(self._refusals) >= self._config.max_quarantined
+            or _size_of(quarantine) + size > self._config.max_quarantine_bytes
+        ):
             self.staging.drop(trial_id)
             return
         self.staging.move(trial_id, target)
@@ -202,14 +222,16 @@ class Delivery:
         self, trial_id: str, request: pb.CommitTrialRequest, reason: str
     ) -> pb.CommitTrialReply:
         logger.warning("event=trial_refused trial=%s reason=%s", trial_id, reason)
-        if trial_id in self._refused or len(self._refused) < self._config.max_quarantined:
-            row = QuarantineRow(
-                trial_id=trial_id,
-                digest=request.trial_digest[:64],
-                reason=reason,
-                unix_ns=time.time_ns(),
-            )
+        row = QuarantineRow(
+            trial_id=trial_id,
+            digest=request.trial_digest[:64],
+            reason=reason,
+            unix_ns=time.time_ns(),
+        )
+        refusal = (trial_id, row.digest)
+        if refusal in self._refusals or len(self._refusals) < self._config.max_quarantined:
             self._store.ledger.quarantine(row)
+            self._refusals.add(refusal)
             self._refused[trial_id] = row
         return pb.CommitTrialReply(verdict=pb.COMMIT_VERDICT_REJECTED, reason=reason)
 

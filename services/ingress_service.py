@@ -204,7 +204,7 @@ class Ingress:
         """Waits for a version newer than the caller's."""
         if self._num_waits >= self._config.max_readers:
             raise Refused(StatusCode.RESOURCE_EXHAUSTED, "too many callers wait for weights")
-        wait_s = min(max(request.wait_s, 0.0), MAX_WAIT_S)  # NaN becomes 0
+        wait_s = max(0.0, min(request.wait_s, MAX_WAIT_S))  # in this order NaN becomes 0
         until = self._now_s() + wait_s
         self._num_waits += 1
         try:
@@ -248,6 +248,7 @@ class Ingress:
             event.actor_id = lease.actor_id
             event.text, event.outcome = event.text[:MAX_LINE_CHARS], event.outcome[:64]
             event.trial_id = event.trial_id[:64]
+            event.DiscardUnknownFields()  # kept otherwise, and of any length
         if request.num_dropped:
             text = f"{request.num_dropped} events were dropped on the actor"
             request.events.add(

@@ -143,7 +143,7 @@ def test_upload_is_resumed_where_it_stopped(client: LearnerClient, lease: int) -
 
 
 def test_chunks_in_any_order_any_number_of_times_make_the_trial(
-    client: LearnerClient, lease: int
+    ingress: IngressProcess, client: LearnerClient, lease: int
 ) -> None:
     trial = make_trial(make_spec(), 78, num_steps=25)
     encoded = codec.encode_trial(trial)
@@ -156,6 +156,7 @@ def test_chunks_in_any_order_any_number_of_times_make_the_trial(
     client.put_chunk(lease, trial.trial_id, encoded, chunks[0])  # came late
     (holding,) = client.query_trials([trial.trial_id])
     assert holding.state == pb.TRIAL_STATE_STORED
+    assert not (ingress.store / "staging" / trial.trial_id).exists()
 
 
 def test_damaged_chunk_is_asked_for_again(client: LearnerClient, lease: int, trial: Trial) -> None:
@@ -465,6 +466,17 @@ def test_nothing_new_is_said_after_the_wait(ingress: IngressProcess, client: Lea
     assert not reply.HasField("weights")
 
 
+@pytest.mark.parametrize("wait_s", [float("nan"), -1.0, float("-inf")])
+def test_a_wait_that_is_none_is_no_wait(
+    ingress: IngressProcess, client: LearnerClient, wait_s: float
+) -> None:
+    del client
+    channel, stub = raw_stub(ingress.address)
+    request = pb.GetWeightsManifestRequest(after_version=1 << 40, wait_s=wait_s)
+    with channel:
+        assert not stub.GetWeightsManifest(request, timeout=10).HasField("weights")
+
+
 def test_weights_come_in_pieces(ingress: IngressProcess, client: LearnerClient) -> None:
     version = publish(ingress.store, size=1000)
     whole = (ingress.store / "weights" / str(version) / "weights.safetensors").read_bytes()
@@ -523,6 +535,21 @@ def test_follower_hears_trials_and_live_events(client: LearnerClient, lease: int
     assert (heard[0].live.text, heard[0].live.reward) == ("grasped", 1.0)
     assert heard[0].live.actor_id.startswith("a")
     assert heard[-1].trial.trial_id == trial.trial_id
+
+
+def test_what_a_live_event_has_beyond_its_fields_is_not_kept(
+    client: LearnerClient, lease: int
+) -> None:
+    start = list(client.tail_log(is_following=False))[-1].cursor
+    unknown = b"\xa2\x06\x84\x07" + bytes(900)  # field 100, as a newer actor would send it
+    event = pb.LiveEvent.FromString(
+        pb.LiveEvent(kind=pb.LIVE_KIND_NOTE, text="padded").SerializeToString() + unknown
+    )
+    assert event.ByteSize() > 900
+    client.put_log(lease, [event], 0)
+    told = [reply.live for reply in client.tail_log(start, is_following=False)]
+    (kept,) = [live for live in told if live.text == "padded"]
+    assert kept.ByteSize() < 100
 
 
 def test_reader_that_is_behind_is_told_how_much_it_missed(
