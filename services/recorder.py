@@ -105,6 +105,7 @@ class Recorder:
         )
         self._resume_until_s: float | None = None
         self._has_room: bool | None = None
+        self._last_fault = ""
         self._look_at_s = self._collect_at_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -172,6 +173,10 @@ class Recorder:
         self._look_at_s = now_s + _LOOK_S
         for worker in self._workers:
             worker.raise_if_failed()
+        fault = self._loop.status().fault
+        if fault and fault != self._last_fault:
+            self._live.add_fault(fault)
+        self._last_fault = fault
         if self._session.refusal is not None:
             raise CannotStart(f"the learner refuses this actor: {self._session.refusal}")
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import Message
 
 from protos import codec
@@ -70,15 +72,33 @@ def test_golden_trial_is_decoded() -> None:
     )
 
 
-def test_generated_code_is_what_the_proto_gives(tmp_path: Path) -> None:
-    pytest.importorskip("grpc_tools", reason="the protobuf compiler is a development dependency")
-    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+def _compile(*arguments: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", *outputs, "protos/learner.proto"],
+        [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", *arguments, "protos/learner.proto"],
         cwd=ROOT,
         check=True,
         timeout=60,
     )
+
+
+def test_generated_code_describes_the_proto(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="the protobuf compiler is a development dependency")
+    _compile(f"--descriptor_set_out={tmp_path / 'set'}")
+    (compiled,) = FileDescriptorSet.FromString((tmp_path / "set").read_bytes()).file
+    committed = FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(committed)
+    for message in compiled.message_type:
+        for field in message.field:
+            field.ClearField("json_name")  # protoc fills it in, the runtime does not
+    assert committed == compiled
+
+
+def test_generated_code_is_what_the_compiler_writes(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="the protobuf compiler is a development dependency")
+    made_by = f"GRPC_GENERATED_VERSION = '{importlib.metadata.version('grpcio-tools')}'"
+    if made_by not in (ROOT / "protos" / "learner_pb2_grpc.py").read_text():
+        pytest.skip("another version of the compiler is installed than wrote the code")
+    _compile(*(f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")))
     for name in ("learner_pb2.py", "learner_pb2.pyi", "learner_pb2_grpc.py"):
         assert (tmp_path / "protos" / name).read_text() == (ROOT / "protos" / name).read_text(), (
             f"{name} is stale: run protoc again"

@@ -303,6 +303,9 @@ def test_viewer_hears_steps_while_the_trial_runs(ingress: IngressProcess, tmp_pa
         wait_until(lambda: any(e.kind == pb.LIVE_KIND_TRIAL_ENDED for e in heard))
         ended = next(e for e in heard if e.kind == pb.LIVE_KIND_TRIAL_ENDED)
         assert ended.outcome == "failure"
+        running.loop.loop_status = LoopStatus(state="fault", fault="C31 collision")
+        wait_until(lambda: any(e.kind == pb.LIVE_KIND_FAULT for e in heard))
+        assert [e.text for e in heard if e.kind == pb.LIVE_KIND_FAULT] == ["C31 collision"]
     stop.set()
     client.close()
     reader.join(10.0)
