@@ -250,6 +250,7 @@ class TrialStore:
             fsync(path.parent)
             logger.warning("trial_quarantined path=%s reason=%s moved_to=%s", path, error, target)
             return False
+        fsync(path.parent)  # the kill may have come before the rename was on the disk
         seq = self._append(trial, digest, root_file)
         logger.info("trial_adopted trial_id=%s ledger_seq=%s", trial.trial_id, seq)
         return True

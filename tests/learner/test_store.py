@@ -18,7 +18,7 @@ import zarr
 from learner import durable
 from learner.durable import FAILPOINT_VARIABLE, StoreFull, StoreLocked
 from learner.layout import StoreNotFound
-from learner.ledger import StoreVersionMismatch
+from learner.ledger import Ledger, StoreVersionMismatch, TrialRow
 from learner.store import TrialStore
 from learner.zarr_group import TrialCorrupt
 from protos.trial import Source, Trial, TrialRejected
@@ -219,6 +219,46 @@ def test_every_file_is_on_the_disk_before_the_rename_and_the_row_comes_last(
     }
     assert set(before) == expected
     assert after == ["rename", "fsync offline.zarr/trials", "row"]
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_an_adopted_group_has_its_name_on_the_disk_before_its_row(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, is_reopened: bool
+) -> None:
+    store = TrialStore.open(root)
+    trials, real_fsync, real_append = root / "offline.zarr" / "trials", durable.fsync, Ledger.append
+
+    def no_fsync_of_the_parent(path: Path) -> None:
+        if path == trials:
+            raise OSError(errno.EIO, "input/output error")
+        real_fsync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "fsync", no_fsync_of_the_parent)
+        with pytest.raises(OSError, match="input/output"):
+            store.commit(make_trial(1))
+    assert group_of(root, 1).exists()
+    store.close()
+
+    events: list[str] = []
+
+    def fsync(path: Path) -> None:
+        events.append(f"fsync {path.relative_to(root)}")
+        real_fsync(path)
+
+    def append(ledger: Ledger, row: TrialRow) -> int:
+        events.append("row")
+        return real_append(ledger, row)
+
+    monkeypatch.setattr("learner.store.fsync", fsync)
+    monkeypatch.setattr(Ledger, "append", append)
+    if is_reopened:
+        TrialStore.open(root).close()
+    else:
+        ledger = Ledger.open(root / "ledger.sqlite")
+        TrialStore(root, ledger).commit(make_trial(1))
+        ledger.close()
+    assert events == ["fsync offline.zarr/trials", "row"]
 
 
 # --- damage -----------------------------------------------------------------------------------
