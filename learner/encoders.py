@@ -71,9 +71,9 @@ class ConvStack(Hidden):
             inputs = channels if len(self.layers) else image_channels
             self.layers.append(nn.Conv2d(inputs, channels, kernel, stride))
 
-    def hidden_parameters(self) -> Iterable[nn.Parameter]:
-        """Returns the parameters of the convolutions."""
-        return self.parameters()
+    def hidden_weights(self) -> Iterable[Tensor]:
+        """Returns the weights of the convolutions."""
+        return (p for p in self.parameters() if p.dim() > 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """[n, Y, X, C] -> [n, K, Y', X']"""

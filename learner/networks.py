@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from learner.pointwise import EAGER, Pointwise
-
-BLOCK_ROWS = 640
+from learner.pointwise import MIN_FUSED_ROWS, FusedSteps, elu, in_blocks, mish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +60,32 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def in_blocks(rows: Tensor) -> Sequence[Tensor]:
-    """Splits rows into what a CPU works on at once where no gradient is asked for. [n, I]
-
-    The activations of a block fit the cache and reuse its memory; one large call spends a quarter
-    of its time on fresh pages.
-    """
-    if rows.is_cuda or torch.is_grad_enabled():
-        return (rows,)
-    return rows.split(BLOCK_ROWS)
-
-
 def hidden_product(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Returns x W' + b, multiplied and returned in `dtype` if one is given. [n, I] -> [n, M]"""
+    """Returns x W' + b, multiplied in `dtype` if one is given, in x's format. [n, I] -> [n, M]"""
     if dtype is None:
         return F.linear(x, weight, bias)
-    return F.linear(x.to(dtype), weight.to(dtype), bias.to(dtype))
+    return F.linear(x.to(dtype), weight.to(dtype), bias.to(dtype)).to(x.dtype)
 
 
 class Hidden(nn.Module):
     """A network whose hidden layers can run in another number format than its output."""
 
     hidden_dtype: torch.dtype | None = None
-    pointwise: Pointwise = EAGER
+    fused: FusedSteps | None = None
 
-    def hidden_parameters(self) -> Iterable[nn.Parameter]:
-        """Returns the parameters of the hidden layers' products."""
+    def hidden_weights(self) -> Iterable[Tensor]:
+        """Returns the weights of the hidden layers' products."""
         raise NotImplementedError
+
+    def _is_fused(self, rows: Tensor) -> bool:
+        return self.fused is not None and len(rows) >= MIN_FUSED_ROWS
 
 
 def set_execution(
     module: nn.Module,
     hidden_dtype: torch.dtype | None,
     *,
-    pointwise: Pointwise = EAGER,
+    fused: FusedSteps | None = None,
     convert: bool = False,
 ) -> None:
     """Says how the networks under `module` are computed.
@@ -105,14 +95,14 @@ def set_execution(
         hidden_dtype: Format of hidden products and convolutions, None for the parameters' own.
             Normalisation, activations and output layers keep the parameters' own, so that values,
             rewards and latents are not rounded.
-        pointwise: What computes normalisation and activations.
-        convert: Store the hidden layers' parameters in that format, too: to act, not to train.
+        fused: Compiled steps between products; to act, not to train.
+        convert: Store the hidden layers' weights in that format, too; to act, not to train.
     """
     for part in module.modules():
         if isinstance(part, Hidden):
-            part.hidden_dtype, part.pointwise = hidden_dtype, pointwise
-            for parameter in part.hidden_parameters() if convert and hidden_dtype else ():
-                parameter.data = parameter.data.to(hidden_dtype)
+            part.hidden_dtype, part.fused = hidden_dtype, fused
+            for weight in part.hidden_weights() if convert and hidden_dtype else ():
+                weight.data = weight.data.to(hidden_dtype)
 
 
 class NormedMlp(Hidden):
@@ -127,9 +117,9 @@ class NormedMlp(Hidden):
         self.out = nn.Linear(hidden, outputs)
         initialise(self)
 
-    def hidden_parameters(self) -> Iterable[nn.Parameter]:
-        """Returns the parameters of the hidden layers' products."""
-        return (*self.linear1.parameters(), *self.linear2.parameters())
+    def hidden_weights(self) -> Iterable[Tensor]:
+        """Returns the weights of the hidden layers' products."""
+        return (self.linear1.weight, self.linear2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O]"""
@@ -139,11 +129,16 @@ class NormedMlp(Hidden):
         return out.view(*x.shape[:-1], -1)
 
     def _block(self, x: Tensor) -> Tensor:
-        dtype = self.hidden_dtype
-        h = hidden_product(x, self.linear1.weight, self.linear1.bias, dtype)
-        h = self.pointwise.normed_mish(h, self.norm1.weight, self.norm1.bias, h.dtype)
-        h = hidden_product(h, self.linear2.weight, self.linear2.bias, dtype)
-        h = self.pointwise.normed_mish(h, self.norm2.weight, self.norm2.bias, x.dtype)
+        layers = ((self.linear1, self.norm1), (self.linear2, self.norm2))
+        if not self._is_fused(x):
+            for linear, norm in layers:
+                x = mish(norm(hidden_product(x, linear.weight, linear.bias, self.hidden_dtype)))
+            return self.out(x)
+        assert self.fused is not None
+        h, dtypes = x.to(self.linear1.weight.dtype), (self.linear2.weight.dtype, x.dtype)
+        for (linear, norm), dtype in zip(layers, dtypes, strict=True):
+            h = h @ linear.weight.mT
+            h = self.fused.normed_mish(h, linear.bias, norm.weight, norm.bias, dtype)
         return self.out(h)
 
 
@@ -176,9 +171,9 @@ class Ensemble(Hidden):
             for weight in (self.weight1, self.weight2, self.weight3):
                 nn.init.orthogonal_(weight.data[member], 1.0)
 
-    def hidden_parameters(self) -> Iterable[nn.Parameter]:
-        """Returns the parameters of the hidden layers' products."""
-        return (self.weight1, self.bias1, self.weight2, self.bias2)
+    def hidden_weights(self) -> Iterable[Tensor]:
+        """Returns the weights of the hidden layers' products."""
+        return (self.weight1, self.weight2)
 
     def zero_last_layer(self) -> None:
         """Makes every member's output zero everywhere."""
@@ -188,38 +183,47 @@ class Ensemble(Hidden):
     def forward(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """Returns every member's output (or those of `members`, in that order). [n, I] -> [E, n]
 
-        On a GPU one batched product a layer; on a CPU one member after the other, whose
-        activations then stay in the cache. The numbers are the same up to rounding.
+        On a GPU, and fused, one batched product a layer; otherwise one member after the other,
+        whose activations then stay in the cache. The numbers are the same up to rounding.
         """
-        if inputs.is_cuda:
-            out = self.stacked(inputs)
-            return out if members is None else out[list(members)]
-        return self.looped(inputs, members)
+        form = self.stacked if inputs.is_cuda else self.looped
+        if self._is_fused(inputs):
+            form = self._fused_form
+        blocks = [form(block, members) for block in in_blocks(inputs)]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
-    def stacked(self, inputs: Tensor) -> Tensor:
-        """Returns all outputs by batched products. [n, I] -> [E, n]"""
+    def stacked(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:
+        """Returns outputs by batched products. [n, I] -> [E, n]"""
+        w1, b1, norm_w, norm_b, w2, b2, w3, b3 = self._stacks(members)
         wide, dtype = inputs.dtype, self.hidden_dtype or inputs.dtype
-        x = inputs.to(dtype).expand(self.num, *inputs.shape)
-        h = torch.baddbmm(self.bias1.to(dtype)[:, None], x, self.weight1.to(dtype).mT)
-        h = F.layer_norm(h.to(wide), (self.hidden,))
-        h = torch.addcmul(self.norm_bias[:, None], h, self.norm_weight[:, None]).tanh().to(dtype)
-        h = torch.baddbmm(self.bias2.to(dtype)[:, None], h, self.weight2.to(dtype).mT)
-        h = F.elu(h.to(wide))
-        return torch.baddbmm(self.bias3[:, None], h, self.weight3.mT).squeeze(-1)
+        x = inputs.to(dtype).expand(len(w1), *inputs.shape)
+        h = torch.baddbmm(b1.to(dtype), x, w1.to(dtype).mT).to(wide)
+        h = torch.addcmul(norm_b, F.layer_norm(h, (self.hidden,)), norm_w).tanh().to(dtype)
+        h = F.elu(torch.baddbmm(b2.to(dtype), h, w2.to(dtype).mT).to(wide))
+        return torch.baddbmm(b3, h, w3.mT).squeeze(-1)
 
     def looped(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """Returns outputs member by member. [n, I] -> [E, n]"""
         nets = list(zip(*(p.unbind(0) for p in self.parameters()), strict=True))
-        chosen = nets if members is None else [nets[member] for member in members]
-        blocks = []
-        for block in in_blocks(inputs):
-            outputs = [self._member(block, *parameters) for parameters in chosen]
-            blocks.append(torch.stack(outputs))
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+        outputs = []
+        for member in range(self.num) if members is None else members:
+            w1, b1, norm_w, norm_b, w2, b2, w3, b3 = nets[member]
+            h = hidden_product(inputs, w1, b1, self.hidden_dtype)
+            h = F.layer_norm(h, (self.hidden,), norm_w, norm_b)
+            h = h.tanh() if h.requires_grad else h.tanh_()
+            h = elu(hidden_product(h, w2, b2, self.hidden_dtype))
+            outputs.append(F.linear(h, w3, b3).squeeze(-1))
+        return torch.stack(outputs)
 
-    def _member(self, x: Tensor, *parameters: Tensor) -> Tensor:
-        w1, b1, norm_w, norm_b, w2, b2, w3, b3 = parameters
-        h = hidden_product(x, w1, b1, self.hidden_dtype)
-        h = self.pointwise.normed_tanh(h, norm_w, norm_b, h.dtype)
-        h = hidden_product(h, w2, b2, self.hidden_dtype)
-        return self.pointwise.elu_product(h, w3, b3)
+    def _fused_form(self, inputs: Tensor, members: Sequence[int] | None) -> Tensor:
+        assert self.fused is not None
+        w1, b1, norm_w, norm_b, w2, b2, w3, b3 = self._stacks(members)
+        x = inputs.to(w1.dtype).expand(len(w1), -1, -1)
+        h = self.fused.normed_tanh(torch.bmm(x, w1.mT), b1, norm_w, norm_b, w2.dtype)
+        h = self.fused.elu_product(torch.bmm(h, w2.mT), b2, w3)
+        return h + b3.squeeze(-1)
+
+    def _stacks(self, members: Sequence[int] | None) -> list[Tensor]:
+        """Returns all parameters, or those of `members`, vectors as [E, 1, M]."""
+        stacks = [p if p.dim() == 3 else p[:, None] for p in self.parameters()]
+        return stacks if members is None else [stack[list(members)] for stack in stacks]

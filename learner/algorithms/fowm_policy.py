@@ -17,7 +17,7 @@ from learner.algorithms.fowm import FowmConfig
 from learner.capture import StaticCall
 from learner.mppi import PlanDraws, PlanResult, act_with_policy, draw_plan, is_pruned, plan
 from learner.networks import set_execution
-from learner.pointwise import EAGER, CompiledPointwise
+from learner.pointwise import FusedSteps
 from learner.world_model import ActorModel
 from protos.trial import RobotSpec
 
@@ -143,9 +143,9 @@ class _Actor:
         self.model = ActorModel(spec, config).to(device).requires_grad_(requires_grad=False)
         self._config = config
         dtype = torch.bfloat16 if config.planner.precision == "bf16" else None
-        pointwise = CompiledPointwise() if config.planner.compile else EAGER
+        fused = FusedSteps.compiled() if config.planner.compile else None
         for head in (self.model.dynamics, self.model.reward_head, self.model.pi, self.model.q):
-            set_execution(head, dtype, pointwise=pointwise, convert=True)
+            set_execution(head, dtype, fused=fused, convert=True)
         is_static = device.type == "cuda" and config.cuda_graphs
         is_static &= not is_pruned(config.planner, device)
         self._decide = StaticCall(self._plan, device) if is_static else self._plan
