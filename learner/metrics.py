@@ -1,22 +1,28 @@
 """Numbers of a training run: one JSON line now and then, and the same for TensorBoard.
 
 Means are kept on the device that made the numbers and read only when a line is written, so that
-counting never makes a GPU wait.
+counting never makes a GPU wait. A full disk costs numbers, never the training run: the line waits
+in memory or is lost, and TensorBoard, which does not survive it, gets nothing more.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from learner.durable import StoreFull, full_disk_is_store_full
 from learner.ledger import TrialRow
+
+logger = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -66,9 +72,7 @@ class Metrics:
         self._sums.clear()
         means |= scalars
         self._write("updates", num_updates, means)
-        if self._board is not None:
-            for name, value in means.items():
-                self._board.add_scalar(name, value, num_updates)
+        self._show(means, num_updates)
         return means
 
     def write_trial(self, row: TrialRow, num_updates: int) -> None:
@@ -86,20 +90,37 @@ class Metrics:
                 "weights_version": row.weights_version,
             },
         )
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"trials/{row.source.value}_{name}", value, row.ledger_seq)
+        named = {f"trials/{row.source.value}_{name}": value for name, value in values.items()}
+        self._show(named, row.ledger_seq)
 
     def flush(self) -> None:
         """Hands TensorBoard's events to the file."""
-        if self._board is not None:
-            self._board.flush()
+        with self._full_disk_ends_board():
+            if self._board is not None:
+                self._board.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with _full_disk_is_said("metrics.jsonl"):
+            self._file.close()
+        with self._full_disk_ends_board():
+            if self._board is not None:
+                self._board.close()
+
+    def _show(self, scalars: Mapping[str, float], at: int | None) -> None:
+        with self._full_disk_ends_board():
+            if self._board is not None:
+                for name, value in scalars.items():
+                    self._board.add_scalar(name, value, at)
+
+    @contextmanager
+    def _full_disk_ends_board(self) -> Iterator[None]:
+        with _full_disk_is_said("TensorBoard"):
+            try:
+                yield
+            except OSError:
+                self._board = None
+                raise
 
     def _write(self, kind: str, num_updates: int, values: Mapping[str, Any]) -> None:
         line = {"kind": kind, "num_updates": num_updates, "unix_ns": self._unix_ns()}
@@ -107,7 +128,17 @@ class Metrics:
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in values.items()
         }
-        self._file.write(json.dumps(line | finite, allow_nan=False) + "\n")
+        with _full_disk_is_said("metrics.jsonl"):
+            self._file.write(json.dumps(line | finite, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _full_disk_is_said(what: str) -> Iterator[None]:
+    try:
+        with full_disk_is_store_full(what):
+            yield
+    except StoreFull as error:
+        logger.warning("metrics_not_written %s", error)
 
 
 def _ends_with_newline(path: Path) -> bool:

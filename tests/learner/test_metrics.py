@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -49,6 +50,38 @@ def test_a_line_holds_the_means_since_the_one_before(tmp_path: Path) -> None:
         "q_loss": 10.0,
         "v_loss": 0.0,
     }
+
+
+class FullBoard:
+    """A TensorBoard writer whose thread has met a full disk."""
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+
+    def add_scalar(self, *_: object) -> None:
+        self.num_calls += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_costs_numbers_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics(tmp_path, is_tensorboard_on=False)
+    disk, board = metrics._file, FullBoard()
+    metrics._file = full = Path("/dev/full").open("w", buffering=1, encoding="utf-8")  # noqa: SIM115
+    metrics._board = board  # type: ignore[assignment]
+    metrics.add({"loss": torch.tensor(1.0)})
+    assert metrics.write(1, {}) == {"loss": 1.0}
+    metrics.write_trial(make_row(1, Outcome.SUCCESS), 1)
+    assert board.num_calls == 1
+    assert caplog.text.count("metrics_not_written") == 3
+    metrics._file = disk
+    metrics.add({"loss": torch.tensor(2.0)})
+    metrics.write(2, {})
+    metrics.close()
+    assert lines_of(tmp_path)[-1]["loss"] == 2.0
+    with pytest.raises(OSError, match="No space"):
+        full.close()
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
