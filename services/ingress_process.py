@@ -25,6 +25,9 @@ _LOOK_S = 0.1
 class IngressProcess:
     """Runs the ingress and watches it from a thread of its own.
 
+    That thread also ends it: Linux tells a process of the end of the thread that started it as if
+    its owner had died, and a second signal would cut off calls under way.
+
     Args:
         command: Makes the command line, given the address to listen on.
         listen: HOST:PORT; the port that was found for port 0 is kept from then on.
@@ -66,10 +69,6 @@ class IngressProcess:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._kept.send(signal.SIGTERM)
-        if not self._kept.wait(STOP_S):
-            logger.warning("event=ingress_killed waited_s=%.0f", STOP_S)
-            self._kept.kill()
         self._port_file.unlink(missing_ok=True)
 
     def _make(self) -> KeptProcess:
@@ -81,6 +80,10 @@ class IngressProcess:
             if code is not None and not self._restart(code):
                 return
             self._stop.wait(_LOOK_S)
+        self._kept.send(signal.SIGTERM)
+        if not self._kept.wait(STOP_S):
+            logger.warning("event=ingress_killed waited_s=%.0f", STOP_S)
+            self._kept.kill()
 
     def _restart(self, code: int) -> bool:
         address = self.address

@@ -66,6 +66,33 @@ def test_it_comes_back_on_the_port_it_had(tmp_path: Path) -> None:
     assert rig.process.address is None
 
 
+# As the one above; when asked to end, writes down which threads its owner has.
+ENDING = """
+import os, signal, sys, time
+listen, port_file, history = sys.argv[1:]
+def end(*_):
+    with open(history, "a") as file:
+        file.write(" ".join(os.listdir(f"/proc/{os.getppid()}/task")))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+with open(port_file + ".new", "w") as file:
+    file.write(listen)
+os.replace(port_file + ".new", port_file)
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals of a thread's end are Linux's")
+def test_the_thread_that_started_it_outlives_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ENDING)
+    rig.process.start()
+    wait_until(lambda: rig.process.address is not None)
+    starter = str(rig.process._thread.native_id)
+    rig.process.stop()
+    assert starter in rig.starts()
+
+
 def test_one_that_cannot_start_is_reported_once(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "import sys; open(sys.argv[3], 'a').write('x '); sys.exit(3)")
     rig.process.start()
