@@ -96,7 +96,10 @@ class KeptProcess:
         )
         self._started_s = time.monotonic()
         self._start_at_s = None
-        self._pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
+        try:
+            self._pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
+        except OSError as error:  # a full disk must not keep a process from being started again
+            logger.warning("event=pid_file_not_written file=%s reason=%s", self._pid_file, error)
         logger.info("event=started process=%s pid=%d", self.name, self._process.pid)
 
     def _forget(self) -> None:
