@@ -183,7 +183,8 @@ class Staging:
             oldest = next(iter(self._uploads))
             logger.warning("event=upload_evicted trial=%s", oldest)
             self._drop(oldest)
-        free = shutil.disk_usage(self._root).free
+        promised = sum(map(self._missing_bytes, self._uploads))
+        free = shutil.disk_usage(self._root).free - promised
         if free < self._reserve_bytes + upload.total_bytes:
             raise StoreFull(
                 f"{free >> 20} MiB are free under {self._root}, {upload.total_bytes >> 20} MiB "
@@ -197,6 +198,11 @@ class Staging:
                 file.truncate(size)
         (folder / "upload.json").write_text(json.dumps(dataclasses.asdict(upload)))
         self._uploads[trial_id] = upload
+
+    def _missing_bytes(self, trial_id: str) -> int:
+        """Returns how much of an upload is still to come: its file has its full size at once."""
+        stat = (self._root / trial_id / "payload").stat()
+        return max(0, stat.st_size - 512 * stat.st_blocks)
 
     def _drop(self, trial_id: str) -> None:
         if self._uploads.pop(trial_id, None) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -113,6 +114,21 @@ def test_reserve_of_the_disk_is_kept(tmp_path: Path) -> None:
     with pytest.raises(StoreFull, match="reserve"):
         staging.put(ID, upload, 0, chunks[0].data)
     assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_uploads_under_way_count_as_what_they_will_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = make_staging(tmp_path / "s", reserve_bytes=10 * CHUNK, max_bytes=1 << 30)
+    _, upload, chunks = payload_of(100 * CHUNK)
+    usage = shutil.disk_usage(tmp_path)._replace(free=115 * CHUNK)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    staging.put(ID, upload, 0, chunks[0].data)
+    with pytest.raises(StoreFull, match="reserve"):
+        staging.put(trial_id_of(2), upload, 0, chunks[0].data)
+    for chunk in chunks[1:]:
+        staging.put(ID, upload, chunk.index, chunk.data)
+    staging.put(trial_id_of(2), upload, 0, chunks[0].data)
 
 
 def test_folder_cut_off_while_made_is_removed_and_strange_ones_stay(tmp_path: Path) -> None:
