@@ -25,7 +25,7 @@ from services.actor_robot import robot_spec
 from services.config import load
 from services.kept_process import KeptProcess, describe_end
 from services.logs import configure_logging
-from services.process import CannotStart, ExitCode, software_version
+from services.process import CannotStart, ExitCode, set_in_handler, software_version
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring, RingUnusable
@@ -50,17 +50,22 @@ class StopSignals:
     """SIGTERM and SIGINT: the first asks for a clean stop, the second for a quick one."""
 
     def __init__(self) -> None:
+        self._num_asked = 0
         self._asked = threading.Event()
         self._hurried = threading.Event()
 
     def install(self) -> None:
         """Takes both signals; main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.ask())
+            signal.signal(number, lambda _number, _frame: set_in_handler(self._next()))
 
     def ask(self) -> None:
         """Asks for a stop; the second time, for a quick one."""
-        (self._hurried if self._asked.is_set() else self._asked).set()
+        self._next().set()
+
+    def _next(self) -> threading.Event:
+        self._num_asked += 1
+        return self._asked if self._num_asked == 1 else self._hurried
 
     @property
     def is_asked(self) -> bool:

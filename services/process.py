@@ -5,6 +5,7 @@ Imports the standard library only, so the control loop can use it too.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import importlib.metadata
 import logging
@@ -44,13 +45,25 @@ def stop_on_signals(stop: threading.Event) -> None:
     Must be called from the main thread.
     """
 
+    is_asked = False
+
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():
+        nonlocal is_asked
+        if is_asked:
             os._exit(128 + number)
-        stop.set()
+        is_asked = True
+        set_in_handler(stop)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+
+
+def set_in_handler(event: threading.Event) -> None:
+    """Sets `event` from a signal handler.
+
+    Done by another thread: the one that was interrupted may be in `event.wait`, holding its lock.
+    """
+    _thread.start_new_thread(event.set, ())
 
 
 def end_with_parent(parent_pid: int) -> None:
