@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from learner.networks import BoundedHead, Hidden, NetworkConfig, initialise
-from learner.pointwise import widened
+from learner.pointwise import BLOCK_FRAMES, in_blocks, widened
 from protos.trial import FieldSpec, RobotSpec
 
 IMAGE_PREFIX = "image."
@@ -118,7 +118,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw uint8 frames to latents. [n, Y, X, C] -> [n, Z]"""
-        return self.head(self.convs(images))
+        return torch.cat([self.head(self.convs(x)) for x in in_blocks(images, BLOCK_FRAMES)])
 
 
 class SpatialSoftmaxEncoder(nn.Module):
@@ -159,7 +159,7 @@ class SpatialSoftmaxEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw uint8 frames to latents. [n, Y, X, C] -> [n, Z]"""
-        return self.head(self.keypoints(images))
+        return torch.cat([self.head(self.keypoints(x)) for x in in_blocks(images, BLOCK_FRAMES)])
 
 
 def _module_name(field: str) -> str:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from learner.pointwise import MIN_FUSED_ROWS, FusedSteps, elu, in_blocks, mish
+from learner.pointwise import BLOCK_ROWS, MIN_FUSED_ROWS, FusedSteps, elu, in_blocks, mish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class NormedMlp(Hidden):
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O]"""
         rows = x.reshape(-1, x.shape[-1])
-        outputs = [self._block(block) for block in in_blocks(rows)]
+        outputs = [self._block(block) for block in in_blocks(rows, BLOCK_ROWS)]
         out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return out.view(*x.shape[:-1], -1)
 
@@ -189,7 +189,7 @@ class Ensemble(Hidden):
         form = self.stacked if inputs.is_cuda else self.looped
         if self._is_fused(inputs):
             form = self._fused_form
-        blocks = [form(block, members) for block in in_blocks(inputs)]
+        blocks = [form(block, members) for block in in_blocks(inputs, BLOCK_ROWS)]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
     def stacked(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:

@@ -22,6 +22,8 @@ from torch import Tensor
 
 BLOCK_ROWS = 512
 """Rows a CPU works on at once."""
+BLOCK_FRAMES = 32
+"""Images a CPU works on at once."""
 MIN_FUSED_ROWS = 16
 """Fewer rows are not worth a compiled call, and very few would be compiled anew."""
 
@@ -83,12 +85,12 @@ class FusedSteps:
         return cls(lambda function: torch.compile(function, dynamic=True))
 
 
-def in_blocks(rows: Tensor) -> Sequence[Tensor]:
-    """Splits rows into what a CPU works on at once where no gradient is asked for. [n, I]
+def in_blocks(rows: Tensor, size: int) -> Sequence[Tensor]:
+    """Splits rows into what a CPU works on at once where no gradient is asked for. [n, ...]
 
     The activations of a block fit the cache and reuse its memory; one large call spends a quarter
     of its time on fresh pages.
     """
     if rows.is_cuda or torch.is_grad_enabled():
         return (rows,)
-    return rows.split(BLOCK_ROWS)
+    return rows.split(size)
