@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from services.process import CannotStart
+
+logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 4 << 20
 DRAIN_S = 8.0
@@ -205,4 +208,6 @@ async def _refuse(
     """Ends the call with a status; returns if `error` is a bug of ours, which gRPC reports."""
     refused = error if isinstance(error, Refused) else translate(error)
     if refused is not None:
+        if refused.code is grpc.StatusCode.UNAVAILABLE:  # our trouble, not the caller's
+            logger.warning("event=call_failed reason=%s", refused)
         await context.abort(refused.code, str(refused)[:_MAX_DETAIL_CHARS])
