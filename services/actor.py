@@ -39,6 +39,7 @@ _LOOP_STOP_S = 3.0
 _RECORDER_STOP_S = 3.0
 _HUNG_S = 30.0
 _STARTS_WITHOUT_TRIAL = 5
+_STARTS_WITHOUT_COMPLETE_TRIAL = 30
 
 
 def command(name: str, run_file: Path) -> list[str]:
@@ -116,6 +117,8 @@ class Supervisor:
         self._done_at_s = 0.0
         self._num_begun = 0
         self._num_idle_starts = 0
+        self._num_complete = 0
+        self._num_fruitless_starts = 0
 
     def run(self) -> int:
         """Works until there is a reason to stop, and stops; returns the exit code."""
@@ -125,7 +128,7 @@ class Supervisor:
                 verdict = self._look_at_recorder()
                 if verdict is None:
                     verdict = self._look_at_loop()
-                if self._stop.is_asked or self._is_over():
+                if verdict is None and (self._stop.is_asked or self._is_over()):
                     verdict = ExitCode.DONE
                 self._stop.pause()
         finally:
@@ -169,8 +172,19 @@ class Supervisor:
             self._num_idle_starts + 1 if self._ring.num_begun == self._num_begun else 0
         )
         self._num_begun = self._ring.num_begun
-        if self._num_idle_starts >= _STARTS_WITHOUT_TRIAL:
-            logger.error("event=loop_given_up starts=%d", self._num_idle_starts)
+        self._num_fruitless_starts = (
+            self._num_fruitless_starts + 1 if self._ring.num_complete == self._num_complete else 0
+        )
+        self._num_complete = self._ring.num_complete
+        if (
+            self._num_idle_starts >= _STARTS_WITHOUT_TRIAL
+            or self._num_fruitless_starts >= _STARTS_WITHOUT_COMPLETE_TRIAL
+        ):
+            logger.error(
+                "event=loop_given_up starts_without_trial=%d starts_without_complete_trial=%d",
+                self._num_idle_starts,
+                self._num_fruitless_starts,
+            )
             return ExitCode.CRASHED
         self._loop.start_again()
         return None

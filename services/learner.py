@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,10 @@ logger = logging.getLogger(__name__)
 STOP_TRAINER_S = 12.0
 """How long the trainer may take to finish its update and save. [s]"""
 _POLL_S = 0.2
+_MAX_FAILURES = 5
+"""So many failures of the trainer, each soon after its start, end the attempts."""
+_FAILURE_BACKOFF_S = 5.0
+_STEADY_S = 600.0
 _CANNOT_GO_ON = ("CheckpointMismatch", "SpecMismatch")
 """Errors of the trainer that mean that configuration and store do not belong together."""
 
@@ -132,7 +137,41 @@ def _write_run_files(config: LearnerConfig, root: Path) -> None:
 
 
 def _train(config: LearnerConfig, verdict: _Verdict) -> None:
-    """Keeps the trainer running until it is time to stop."""
+    """Keeps the trainer running until it is time to stop; trials are taken in all the while.
+
+    Raises:
+        CannotStart: Configuration and store do not belong together.
+        TrainerFailed: It failed again and again; raised only once a stop is asked for.
+    """
+    from learner.ray_trainer import TrainerFailed
+
+    num_failures = 0
+    while not verdict.stop.is_set():
+        began_s = time.monotonic()
+        try:
+            _supervise(config, verdict)
+        except TrainerFailed as error:
+            if str(error).startswith(_CANNOT_GO_ON):
+                raise CannotStart(str(error)) from error
+            is_early = time.monotonic() - began_s < _STEADY_S
+            num_failures = num_failures + 1 if is_early else 1
+            if num_failures < _MAX_FAILURES:
+                wait_s = _FAILURE_BACKOFF_S * num_failures
+                logger.error("event=trainer_failed reason=%s again_in_s=%.0f", error, wait_s)
+                verdict.stop.wait(wait_s)
+            else:
+                logger.error(
+                    "event=trainer_given_up failures=%d reason=%s; trials are still taken in, "
+                    "restart the learner once this is mended",
+                    num_failures,
+                    error,
+                )
+                verdict.stop.wait()
+                raise
+
+
+def _supervise(config: LearnerConfig, verdict: _Verdict) -> None:
+    """Runs one trainer until it is time to stop, or until it fails."""
     from learner.ray_trainer import RaySupervisor, TrainerFailed, WorkerState
 
     supervisor = RaySupervisor(config.job(), config.ray)
@@ -148,10 +187,6 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
                 raise TrainerFailed("the trainer ended by itself")
             if now is WorkerState.RESTARTING:
                 verdict.stop.wait(_POLL_S)
-    except TrainerFailed as error:
-        if str(error).startswith(_CANNOT_GO_ON):
-            raise CannotStart(str(error)) from error
-        raise
     finally:
         _stop(supervisor)
 

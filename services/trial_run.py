@@ -32,7 +32,7 @@ from robot.env import Applied, Observation, RobotEnv
 from robot.interfaces import RobotFault
 from services.pilot import Pilot, rest_of_plan
 from services.ring import RingWriter
-from services.ring_control import Control
+from services.ring_control import Control, LoopState
 from services.trial_summary import TrialSummary
 
 STOPPED = "stopped by request"
@@ -120,7 +120,7 @@ class TrialRunner:
         self._is_success = False
 
     def run(self, order: TrialOrder, pilot: Pilot) -> TrialResult:
-        """Resets the robot and runs one trial to its end, which it always records.
+        """Resets the robot and runs one trial to its end, which is recorded once it has begun.
 
         The ring must have room for a trial. A fault of the robot stops the arm, aborts the trial
         and is returned, not raised.
@@ -137,6 +137,9 @@ class TrialRunner:
                 has_begun = True
                 reason = self._steps(order, pilot, tick, seen)
         except RobotFault as raised:
+            # Said before anything else: a loop killed from here on must not be started again.
+            self._control.fault = str(raised)
+            self._control.loop_state = LoopState.FAULT
             fault, reason = raised, f"robot fault {raised}"
             self._env.stop()
         outcome = Outcome.SUCCESS if self._is_success else Outcome.FAILURE

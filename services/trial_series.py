@@ -224,8 +224,6 @@ class TrialSeries:
 
     def _raise_if_hopeless(self, result: TrialResult) -> None:
         if result.fault is not None:
-            self._control.fault = str(result.fault)
-            self._control.loop_state = LoopState.FAULT
             raise LoopFailed(f"the robot is stopped until a person clears it: {result.fault}")
         if result.outcome is not Outcome.ABORTED or self.should_stop():
             self._num_aborted_in_a_row = 0

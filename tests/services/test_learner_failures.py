@@ -1,0 +1,120 @@
+"""What the learner does when its trainer fails: trials are taken in all the same."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from learner import ray_trainer
+from learner.ray_trainer import TrainerFailed, WorkerState
+from services import learner
+from services.learner_config import LearnerConfig
+from services.process import CannotStart
+
+
+class FailingSupervisor:
+    """Fails as often as it is told to, then runs until the learner stops."""
+
+    reasons: list[str] = []
+    num_started = num_stopped = 0
+
+    def __init__(self, job: object, config: object) -> None:
+        del job, config
+
+    def start(self) -> None:
+        type(self).num_started += 1
+
+    def poll(self, timeout_s: float) -> WorkerState:
+        if self.reasons:
+            raise TrainerFailed(self.reasons.pop(0))
+        threading.Event().wait(timeout_s)
+        return WorkerState.RUNNING
+
+    def stop(self, timeout_s: float) -> bool:
+        del timeout_s
+        type(self).num_stopped += 1
+        return True
+
+
+class NoJob(LearnerConfig):
+    """A configuration of which only the trainer's part is asked for."""
+
+    def __init__(self) -> None:
+        pass
+
+    def job(self) -> Any:
+        return None
+
+    ray: Any = None
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> type[FailingSupervisor]:
+    monkeypatch.setattr(ray_trainer, "RaySupervisor", FailingSupervisor)
+    monkeypatch.setattr(learner, "_FAILURE_BACKOFF_S", 0.0)
+    monkeypatch.setattr(FailingSupervisor, "num_started", 0)
+    monkeypatch.setattr(FailingSupervisor, "num_stopped", 0)
+    return FailingSupervisor
+
+
+def in_thread(verdict: learner._Verdict) -> tuple[threading.Thread, list[BaseException]]:
+    raised: list[BaseException] = []
+
+    def train() -> None:
+        try:
+            learner._train(NoJob(), verdict)
+        except (TrainerFailed, CannotStart) as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    return thread, raised
+
+
+def wait_for_starts(supervisor: type[FailingSupervisor], number: int) -> None:
+    for _ in range(500):
+        if supervisor.num_started == number:
+            return
+        threading.Event().wait(0.01)
+    pytest.fail(f"{supervisor.num_started} starts, not {number}")
+
+
+def test_a_failed_trainer_is_started_again(
+    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "reasons", ["OperationalError: database is locked"] * 2)
+    verdict = learner._Verdict(stop=threading.Event())
+    thread, raised = in_thread(verdict)
+    wait_for_starts(supervisor, 3)
+    verdict.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert raised == []
+    assert supervisor.num_stopped == 3
+
+
+def test_a_trainer_that_fails_always_is_given_up_but_not_the_learner(
+    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "reasons", ["DivergedError: not finite"] * 99)
+    verdict = learner._Verdict(stop=threading.Event())
+    thread, raised = in_thread(verdict)
+    wait_for_starts(supervisor, learner._MAX_FAILURES)
+    thread.join(0.3)
+    assert thread.is_alive(), "it must go on taking trials in until it is asked to stop"
+    verdict.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [TrainerFailed]
+    assert supervisor.num_started == learner._MAX_FAILURES
+
+
+def test_a_store_of_another_algorithm_cannot_start(
+    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "reasons", ["CheckpointMismatch: another algorithm"])
+    verdict = learner._Verdict(stop=threading.Event())
+    with pytest.raises(CannotStart, match="another algorithm"):
+        learner._train(NoJob(), verdict)
