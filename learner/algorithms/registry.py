@@ -51,9 +51,10 @@ def policy_config_from_json(text: str) -> AlgorithmConfig:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"policy config is not JSON: {error}") from error
-    if not isinstance(raw, dict) or raw.get("algorithm") not in _NAMES:
+    name = raw.pop("algorithm", None) if isinstance(raw, dict) else None
+    kind = _NAMES.get(name) if isinstance(name, str) else None
+    if kind is None:
         raise ValueError(f"policy config names no algorithm of {sorted(_NAMES)}")
-    kind = _NAMES[raw.pop("algorithm")]
     return _read(kind, raw, "policy config")
 
 
