@@ -148,8 +148,9 @@ def spooled(root: Path) -> list[SpoolTrial]:
 
 
 def check_delivered(config: ActorConfig, store: Path) -> list[Trial]:
-    """Asserts that spool and store hold the same trials, once each, whole and contiguous."""
-    here, there = spooled(config.spool), stored(store)
+    """Asserts that spool and store hold the same trials of an actor, once each and contiguous."""
+    here = spooled(config.spool)
+    there = [(row, trial) for row, trial in stored(store) if row.actor == config.actor_id]
     assert {t.state for t in here} <= {"acked"}
     assert not any(t.damage for t in here)
     assert [t.trial_id for t in here] == [row.trial_id for row, _ in there]
