@@ -35,7 +35,7 @@ def _value_net(ensemble: nn.Module, member: int) -> nn.Sequential:
         nn.Linear(hidden, hidden),
         nn.ELU(),
         nn.Linear(hidden, 1),
-    ).to(ensemble.weight1.dtype)
+    ).to(ensemble.weight1)
     stacks = ("weight1", "bias1", "norm_weight", "norm_bias", "weight2", "bias2")
     for parameter, name in zip(net.parameters(), (*stacks, "weight3", "bias3"), strict=True):
         parameter.data.copy_(getattr(ensemble, name)[member])
@@ -47,29 +47,17 @@ class _Scale(nn.Module):
         return x / 255.0
 
 
-class PlainNets(nn.Module):
-    """The networks of one image field and one vector field, one module each."""
+class PlainHeads(nn.Module):
+    """The networks behind the encoder, one module each."""
 
-    def __init__(self, model: nn.Module, image: str = "image.front", vector: str = "state") -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.image, self.vector = image, vector
-        conv = model.encoder.part(image)
-        layers: list[nn.Module] = [_Scale()]
-        for layer in conv.convs.layers:
-            layers += [copy.deepcopy(layer), nn.ReLU()]
-        head = copy.deepcopy(conv.head)
-        self.rgb = nn.Sequential(*layers, nn.Flatten(), head[1], head[2][0], nn.Sigmoid())
-        self.state = copy.deepcopy(model.encoder.part(vector).net)
         self.d = nn.Sequential(_normed_mlp(model.dynamics[0]), copy.deepcopy(model.dynamics[1]))
         self.r = _normed_mlp(model.reward_head)
         self.pi_net = _normed_mlp(model.pi)
         self.qs = nn.ModuleList(_value_net(model.q, i) for i in range(model.q.num))
         self.v = _value_net(model.v, 0)
         self.requires_grad_(requires_grad=True)
-
-    def enc(self, images, vectors):
-        """Frames float [B, C, Y, X] of 0..255, vectors [B, S] -> [B, Z]."""
-        return (self.rgb(images) + self.state(vectors)) / 2
 
     def next(self, z, a):
         return self.d(torch.cat([z, a], -1))
@@ -92,6 +80,26 @@ class PlainNets(nn.Module):
 
     def min_q(self, pair, z, a):
         return torch.min(self.q(pair[0], z, a), self.q(pair[1], z, a))
+
+
+class PlainNets(PlainHeads):
+    """The same with the encoder of one image field and one vector field."""
+
+    def __init__(self, model: nn.Module, image: str = "image.front", vector: str = "state") -> None:
+        super().__init__(model)
+        self.image, self.vector = image, vector
+        conv = model.encoder.part(image)
+        layers: list[nn.Module] = [_Scale()]
+        for layer in conv.convs.layers:
+            layers += [copy.deepcopy(layer), nn.ReLU()]
+        head = copy.deepcopy(conv.head)
+        self.rgb = nn.Sequential(*layers, nn.Flatten(), head[1], head[2][0], nn.Sigmoid())
+        self.state = copy.deepcopy(model.encoder.part(vector).net)
+        self.requires_grad_(requires_grad=True)
+
+    def enc(self, images, vectors):
+        """Frames float [B, C, Y, X] of 0..255, vectors [B, S] -> [B, Z]."""
+        return (self.rgb(images) + self.state(vectors)) / 2
 
     def model_parameters(self):
         return [p for n, p in self.named_parameters() if not n.startswith("pi_net.")]
@@ -119,11 +127,11 @@ def plan(nets, z, prev_mean, config, draws, *, is_first, horizon, gamma, weight,
     num_policy = int(config.policy_fraction * config.num_samples)
     num_actions = draws.action.shape[-1]
     zs = z.repeat(num_policy, 1)
-    pi_actions = torch.empty(horizon, num_policy, num_actions, dtype=z.dtype)
+    pi_actions = z.new_empty(horizon, num_policy, num_actions)
     for t in range(horizon):
         pi_actions[t] = nets.pi(zs, draws.policy[t, b])
         zs = nets.next(zs, pi_actions[t])
-    mean = torch.zeros(horizon, num_actions, dtype=z.dtype)
+    mean = z.new_zeros(horizon, num_actions)
     if not is_first:
         mean[:-1] = prev_mean[1:]
     std = torch.full_like(mean, config.max_std)
@@ -158,7 +166,7 @@ def grid_shift(x, offsets, pad):
     assert h == w
     x = F.pad(x, (pad, pad, pad, pad), "replicate")
     eps = 1.0 / (h + 2 * pad)
-    line = torch.linspace(-1.0 + eps, 1.0 - eps, h + 2 * pad, dtype=x.dtype)[:h]
+    line = torch.linspace(-1.0 + eps, 1.0 - eps, h + 2 * pad, dtype=x.dtype, device=x.device)[:h]
     line = line.unsqueeze(0).repeat(h, 1).unsqueeze(2)
     base = torch.cat([line, line.transpose(1, 0)], dim=2).unsqueeze(0).repeat(n, 1, 1, 1)
     shift = offsets.flip(-1).to(x.dtype).view(n, 1, 1, 2) * (2.0 / (h + 2 * pad))
