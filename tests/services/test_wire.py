@@ -128,7 +128,7 @@ def _reset(proxy: FaultProxy) -> None:
 
 
 def _slow(proxy: FaultProxy) -> None:
-    proxy.toxics.latency_s, proxy.toxics.jitter_s = 0.05, 0.03
+    proxy.toxics.latency_s, proxy.toxics.jitter_s = 0.02, 0.015
     proxy.toxics.slice_bytes = 1500
 
 
