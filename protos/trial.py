@@ -146,7 +146,7 @@ class RobotSpec:
                 control_hz=float(raw["control_hz"]),
                 max_steps=int(raw["max_steps"]),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             if isinstance(error, SpecMismatch):
                 raise
             raise SpecMismatch(f"not a robot spec: {error}") from error

@@ -180,11 +180,8 @@ class Supervisor:
             self._num_idle_starts >= _STARTS_WITHOUT_TRIAL
             or self._num_fruitless_starts >= _STARTS_WITHOUT_COMPLETE_TRIAL
         ):
-            logger.error(
-                "event=loop_given_up starts_without_trial=%d starts_without_complete_trial=%d",
-                self._num_idle_starts,
-                self._num_fruitless_starts,
-            )
+            idle, fruitless = self._num_idle_starts, self._num_fruitless_starts
+            logger.error("event=loop_given_up idle=%d fruitless=%d starts", idle, fruitless)
             return ExitCode.CRASHED
         self._loop.start_again()
         return None
