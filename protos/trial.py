@@ -146,7 +146,9 @@ class RobotSpec:
                 control_hz=float(raw["control_hz"]),
                 max_steps=int(raw["max_steps"]),
             )
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except OverflowError as error:
+            raise SpecMismatch(f"not a robot spec: a number is too large ({error})") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, SpecMismatch):
                 raise
             raise SpecMismatch(f"not a robot spec: {error}") from error
