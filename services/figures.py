@@ -219,8 +219,8 @@ def position_map(axes: Axes, evaluation: Evaluation, result: DemoResult, colour:
     )
     axes.annotate(
         "recorded",
-        (x_low, y_high),
-        xytext=(3, -3),
+        (x_low, y_low),
+        xytext=(0, -3),
         textcoords="offset points",
         fontsize=7,
         color="#555555",
