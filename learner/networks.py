@@ -187,9 +187,12 @@ class Ensemble(Hidden):
         whose activations then stay in the cache. The numbers are the same up to rounding.
         """
         form = self.stacked if inputs.is_cuda else self.looped
-        if self._is_fused(inputs):
-            form = self._fused_form
-        blocks = [form(block, members) for block in in_blocks(inputs, BLOCK_ROWS)]
+        blocks = [
+            self._fused_form(block)
+            if members is None and self._is_fused(block)
+            else form(block, members)
+            for block in in_blocks(inputs, BLOCK_ROWS)
+        ]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
     def stacked(self, inputs: Tensor, members: Sequence[int] | None = None) -> Tensor:
@@ -215,10 +218,10 @@ class Ensemble(Hidden):
             outputs.append(F.linear(h, w3, b3).squeeze(-1))
         return torch.stack(outputs)
 
-    def _fused_form(self, inputs: Tensor, members: Sequence[int] | None) -> Tensor:
+    def _fused_form(self, inputs: Tensor) -> Tensor:
         assert self.fused is not None
-        w1, b1, norm_w, norm_b, w2, b2, w3, b3 = self._stacks(members)
-        x = inputs.to(w1.dtype).expand(len(w1), -1, -1)
+        w1, b1, norm_w, norm_b, w2, b2, w3, b3 = self._stacks(None)
+        x = inputs.to(w1.dtype).expand(self.num, -1, -1)
         h = self.fused.normed_tanh(torch.bmm(x, w1.mT), b1, norm_w, norm_b, w2.dtype)
         h = self.fused.elu_product(torch.bmm(h, w2.mT), b2, w3)
         return h + b3.squeeze(-1)

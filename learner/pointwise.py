@@ -72,17 +72,41 @@ def fused_elu_product(h: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
 
 
 class FusedSteps:
-    """The steps above, each compiled into one pass; for use without gradient."""
+    """The steps above, each compiled into one pass; for use without gradient.
+
+    The number of rows is left open; widths are fixed, which makes the faster code.
+    """
 
     def __init__(self, compiler: Callable[[Callable[..., Tensor]], Any]) -> None:
-        self.normed_mish = compiler(fused_normed_mish)
-        self.normed_tanh = compiler(fused_normed_tanh)
-        self.elu_product = compiler(fused_elu_product)
+        self._normed_mish = compiler(fused_normed_mish)
+        self._normed_tanh = compiler(fused_normed_tanh)
+        self._elu_product = compiler(fused_elu_product)
 
     @classmethod
     def compiled(cls) -> FusedSteps:
         """Compiles on the first calls; needs a C++ compiler on a CPU."""
-        return cls(lambda function: torch.compile(function, dynamic=True))
+        return cls(torch.compile)
+
+    def normed_mish(
+        self, h: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Does `fused_normed_mish`."""
+        return self._normed_mish(_with_open_rows(h), bias, weight, shift, dtype)
+
+    def normed_tanh(
+        self, h: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Does `fused_normed_tanh`."""
+        return self._normed_tanh(_with_open_rows(h), bias, weight, shift, dtype)
+
+    def elu_product(self, h: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+        """Does `fused_elu_product`."""
+        return self._elu_product(_with_open_rows(h), bias, weight)
+
+
+def _with_open_rows(h: Tensor) -> Tensor:
+    torch._dynamo.mark_dynamic(h, h.dim() - 2)
+    return h
 
 
 def in_blocks(rows: Tensor, size: int) -> Sequence[Tensor]:
