@@ -80,5 +80,7 @@ def configure_logging(
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    # It tells at every start that an optional part of it is not there.
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     return handler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from services.trial_feed import Event, Gap, LiveStep, follow_learner, follow_sto
 from services.trial_log import TrialLine
 
 _NUM_ROWS = 20
+_FRAME_LINES = 3
+"""Heading, its rule, and the line the cursor is on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +75,14 @@ class Board:
             self._num_missed += event.num_events
 
     def draw(self) -> Table:
-        """Returns the table."""
-        made = console.table(trial_log.COLUMNS, [line.cells() for line in self._lines])
+        """Returns the table: of the newest trials, as many as fit on the screen."""
         caption = [f"success, {source}: {rate}" for source, rate in self._rates()]
         caption += [f"now: {console.safe(_step_text(step))}" for step in self._now.values()]
         if self._num_missed:
             caption.append(f"{self._num_missed} live events were missed")
+        room = max(1, shutil.get_terminal_size().lines - _FRAME_LINES - len(caption))
+        lines = list(self._lines)[-room:]
+        made = console.table(trial_log.COLUMNS, [line.cells() for line in lines])
         made.caption = console.plain("\n".join(caption))
         made.caption_justify = "left"
         return made
