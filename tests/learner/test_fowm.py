@@ -294,3 +294,22 @@ def test_an_update_on_static_buffers_gives_the_same_numbers():
 def test_config_refuses_nonsense(bad, message):
     with pytest.raises(ValueError, match=message):
         FowmConfig(**bad)
+
+
+def test_every_parameter_of_every_camera_learns():
+    spec = dataclasses.replace(
+        SPEC,
+        observations=(
+            *SPEC.observations,
+            dataclasses.replace(SPEC.image_fields[0], name="image.wrist", shape=(32, 44, 3)),
+        ),
+    )
+    config = make_config(encoder="spatial_softmax")
+    algorithm = make_random_algorithm(config, spec)
+    before = algorithm.state_dict()["model"]
+    for seed, size in enumerate((6, 6, 9)):
+        algorithm.update(make_batch(spec, horizon=4, size=size, seed=seed))
+    after = algorithm.state_dict()["model"]
+    constants = {"encoder.parts.state.center", "encoder.parts.state.half_range"}
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == constants

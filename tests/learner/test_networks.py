@@ -318,3 +318,17 @@ def test_images_must_be_bytes():
     )
     with pytest.raises(ValueError, match="images are uint8"):
         WorldModel(spec, NetworkConfig())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_steps_equal_the_ordinary_ones():
+    fused = FusedSteps.compiled()
+    for module in (shaken(NormedMlp(7, 32, 5)), shaken(Ensemble(5, 7, 32))):
+        module.requires_grad_(requires_grad=False)
+        for rows in (40, 57, 3):
+            x = 2 * uniform(rows, 7) - 1
+            set_execution(module, None)
+            ordinary = module(x)
+            set_execution(module, None, fused=fused)
+            torch.testing.assert_close(module(x), ordinary, rtol=0, atol=1e-5)
