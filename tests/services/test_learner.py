@@ -99,7 +99,7 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
             wait_until(lambda: _answers(client), timeout_s=30, what="it answers again")
         assert view.address() == address
         wait_until(lambda: _has_published(view), timeout_s=90, what="it has published")
-            assert _num_updates(view) >= 10
+        assert _num_updates(view) >= 10
         asked = ["--actor-config", str(actor_file), "--num-positions", "1", "--json"]
         assert cli.main(["eval", "--learner", address, *asked]) == 0
         told = json.loads(capsys.readouterr().out)
