@@ -216,7 +216,7 @@ class Ensemble(Hidden):
             h = h.tanh() if h.requires_grad else h.tanh_()
             h = elu(hidden_product(h, w2, b2, self.hidden_dtype))
             outputs.append(F.linear(h, w3, b3).squeeze(-1))
-        return torch.stack(outputs)
+        return torch.stack(outputs) if outputs else inputs.new_empty((0, len(inputs)))
 
     def _fused_form(self, inputs: Tensor) -> Tensor:
         assert self.fused is not None

@@ -127,6 +127,13 @@ def test_ensemble_members_are_rows_of_the_whole():
             torch.testing.assert_close(form(x, [3, 1]), whole[[3, 1]], rtol=0, atol=1e-12)
 
 
+def test_no_members_give_no_rows():
+    # A planner with two Q networks asks for the ones outside the random pair: none are.
+    ensemble, x = shaken(Ensemble(2, 7, 16)), uniform(9, 7)
+    for form in (ensemble.stacked, ensemble.looped, ensemble):
+        assert form(x, []).shape == (0, 9)
+
+
 @pytest.mark.parametrize(("ours", "torchs"), [(mish, F.mish), (elu, F.elu)])
 def test_activations_equal_torchs(ours, torchs):
     x = torch.linspace(-30, 30, 4001)
