@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from learner.checkpoint import CheckpointStore
-from learner.ray_trainer import RaySupervisor, _core_processes, _stat
+from learner.ray_trainer import RaySupervisor, _core_processes, _is_alive, _stat
 from learner.status import TrainerState, TrainerStatus, read_status
 from learner.store import TrialStore
 from learner.trainer_config import TrainerConfig
@@ -63,6 +63,9 @@ class Run:
             lambda: (
                 self.status.state is TrainerState.PRETRAINING
                 and self.status.pid not in (0, unlike_pid)
+                # Not the word of one that died since: the next start has not written yet then.
+                and self.status.pid == self.pid
+                and _is_alive(self.pid)
                 and bool(CheckpointStore(self.root / "checkpoints").paths())
             )
         )
@@ -74,6 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run.supervisor.start()
     run.poll_until_training()
     yield run
+    run.poll_until_training()
     assert run.supervisor.stop()
     assert run.status.state is TrainerState.STOPPED
     assert _core_processes() == []

@@ -98,7 +98,7 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
             wait_until(lambda: _ingress_pid(tiny.store) not in (None, dead), what="a new ingress")
             wait_until(lambda: _answers(client), timeout_s=30, what="it answers again")
         assert view.address() == address
-        wait_until(lambda: _has_published(view), timeout_s=90, what="it has published")
+        wait_until(lambda: _offers_weights(address), timeout_s=90, what="it offers weights")
         assert _num_updates(view) >= 10
         asked = ["--actor-config", str(actor_file), "--num-positions", "1", "--json"]
         assert cli.main(["eval", "--learner", address, *asked]) == 0
@@ -136,9 +136,9 @@ def _answers(client: LearnerClient) -> bool:
         return False
 
 
-def _has_published(view: StoreView) -> bool:
-    status = view.status()
-    return status is not None and status.weights_version >= 1
+def _offers_weights(address: str) -> bool:
+    with closing(LearnerClient(address)) as client:
+        return client.status().latest_weights.version >= 1
 
 
 def _num_updates(view: StoreView) -> int:
