@@ -81,13 +81,18 @@ async def serve(
         pulse = asyncio.create_task(ingress.pulse.run())
         await server.start()
         await set_serving(health, SERVICE.full_name)
-        write_aside(config.store / "run" / "ingress.pid", f"{os.getpid()}\n")
-        if port_file is not None:
-            write_aside(port_file, f"{address}\n")
-        logger.info("event=serving address=%s store=%s pid=%d", address, config.store, os.getpid())
-        if not address.startswith(("127.", "localhost:", "[::1]:")):
-            logger.warning("event=open_to_network address=%s; anyone there may use it", address)
-        await serve_until_signal(server, health, pulse, ingress.pulse.close)
+
+        def announce() -> None:
+            write_aside(config.store / "run" / "ingress.pid", f"{os.getpid()}\n")
+            if port_file is not None:
+                write_aside(port_file, f"{address}\n")
+            logger.info(
+                "event=serving address=%s store=%s pid=%d", address, config.store, os.getpid()
+            )
+            if not address.startswith(("127.", "localhost:", "[::1]:")):
+                logger.warning("event=open_to_network address=%s; anyone there may use it", address)
+
+        await serve_until_signal(server, health, pulse, announce, ingress.pulse.close)
         logger.info("event=stopped address=%s", address)
 
 

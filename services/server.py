@@ -124,6 +124,7 @@ async def serve_until_signal(
     server: grpc.aio.Server,
     health: HealthServicer,
     background: asyncio.Task[None],
+    announce: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> None:
     """Returns after SIGTERM or SIGINT, when calls under way have ended or `DRAIN_S` has passed.
@@ -134,6 +135,7 @@ async def serve_until_signal(
         server: Started.
         health: Says NOT_SERVING from the signal on.
         background: Work that the server depends on; its failure is raised here.
+        announce: Says that calls are answered; called once a signal is heard.
         on_stop: Called at the signal; sends home those whose calls wait for something.
     """
     stop = asyncio.Event()
@@ -146,6 +148,7 @@ async def serve_until_signal(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    announce()
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, background}, return_when=asyncio.FIRST_COMPLETED)
     await health.enter_graceful_shutdown()
