@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.actor_config import ActorConfig, ActorRun
@@ -25,7 +25,13 @@ from services.actor_robot import robot_spec
 from services.config import load
 from services.kept_process import KeptProcess, describe_end
 from services.logs import configure_logging
-from services.process import CannotStart, ExitCode, set_in_handler, software_version
+from services.process import (
+    CannotStart,
+    ExitCode,
+    StopRequests,
+    set_in_handler,
+    software_version,
+)
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring, RingUnusable
@@ -50,8 +56,8 @@ def command(name: str, run_file: Path) -> list[str]:
 class StopSignals:
     """SIGTERM and SIGINT: the first asks for a clean stop, the second for a quick one."""
 
-    def __init__(self) -> None:
-        self._num_asked = 0
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._requests = StopRequests(clock_s)
         self._asked = threading.Event()
         self._hurried = threading.Event()
 
@@ -65,8 +71,7 @@ class StopSignals:
         self._next().set()
 
     def _next(self) -> threading.Event:
-        self._num_asked += 1
-        return self._asked if self._num_asked == 1 else self._hurried
+        return self._asked if self._requests.heard() == 1 else self._hurried
 
     @property
     def is_asked(self) -> bool:

@@ -9,6 +9,7 @@ import _thread
 import ctypes
 import importlib.metadata
 import logging
+import math
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+_ECHO_S = 1.0
 
 
 class ExitCode(IntEnum):
@@ -39,19 +41,38 @@ class CannotStart(RuntimeError):
     """The process cannot do its work until a person changes something; the message says what."""
 
 
-def stop_on_signals(stop: threading.Event) -> None:
-    """Sets `stop` on SIGTERM and SIGINT; a second one ends the process at once.
+class StopRequests:
+    """How often this process was asked to stop.
+
+    What comes within a second of a request is its echo and does not count: Linux sends the death
+    signal of a parent again for each thread of it that inherited us, and a terminal's Ctrl-C comes
+    from the terminal and from a supervisor that hands it on.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._last_s = -math.inf
+        self._num = 0
+
+    def heard(self) -> int:
+        """Takes note of one signal; returns the number of requests so far, 1 or more."""
+        now_s = self._clock_s()
+        if now_s - self._last_s >= _ECHO_S:
+            self._num += 1
+            self._last_s = now_s
+        return self._num
+
+
+def stop_on_signals(stop: threading.Event, clock_s: Callable[[], float] = time.monotonic) -> None:
+    """Sets `stop` on SIGTERM and SIGINT; a second request ends the process at once.
 
     Must be called from the main thread.
     """
-
-    is_asked = False
+    requests = StopRequests(clock_s)
 
     def on_signal(number: int, _frame: object) -> None:
-        nonlocal is_asked
-        if is_asked:
+        if requests.heard() > 1:
             os._exit(128 + number)
-        is_asked = True
         set_in_handler(stop)
 
     signal.signal(signal.SIGTERM, on_signal)

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from services.process import CannotStart
+from services.process import CannotStart, StopRequests
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ async def serve_until_signal(
 ) -> None:
     """Returns after SIGTERM or SIGINT, when calls under way have ended or `DRAIN_S` has passed.
 
-    A second signal ends the process at once.
+    A second request ends the process at once; see `StopRequests`.
 
     Args:
         server: Started.
@@ -141,8 +141,10 @@ async def serve_until_signal(
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
+    requests = StopRequests()
+
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        if requests.heard() > 1:
             os._exit(128 + number)
         stop.set()
 

@@ -538,8 +538,9 @@ def test_follower_hears_trials_and_live_events(client: LearnerClient, lease: int
 
 
 def test_what_a_live_event_has_beyond_its_fields_is_not_kept(
-    client: LearnerClient, lease: int
+    client: LearnerClient, lease: int, trial: Trial
 ) -> None:
+    deliver(client, lease, trial)  # so that the log has a place to read on from
     start = list(client.tail_log(is_following=False))[-1].cursor
     unknown = b"\xa2\x06\x84\x07" + bytes(900)  # field 100, as a newer actor would send it
     event = pb.LiveEvent.FromString(
@@ -553,10 +554,10 @@ def test_what_a_live_event_has_beyond_its_fields_is_not_kept(
 
 
 def test_reader_that_is_behind_is_told_how_much_it_missed(
-    client: LearnerClient, lease: int
+    client: LearnerClient, lease: int, trial: Trial
 ) -> None:
     events = [pb.LiveEvent(kind=pb.LIVE_KIND_STEP, step_index=i) for i in range(256)]
-    client.put_log(lease, events, 0)
+    deliver(client, lease, trial)  # so that the log has a place to read on from
     at = list(client.tail_log(is_following=False))
     start = pb.LogCursor(ledger_seq=1 << 40, log_epoch=at[-1].cursor.log_epoch, log_offset=0)
     for _ in range(20):
