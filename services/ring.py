@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.005
 _SETTLE_S = 1.0
+DAMAGED = "a record of the trial was damaged in memory"
 
 
 class RingFull(RuntimeError):
@@ -159,12 +160,14 @@ class RingReader:
         self._ring = ring
         self._position = ring.control.tail
         self._boundary = self._position
+        self._open: TrialBegin | None = None
 
     def poll(self, timeout_s: float) -> list[Record]:
         """Returns the records not handed out yet, in order; empty when `timeout_s` passes.
 
-        No answer reaches past a `TrialEnd`. A record that stays damaged is skipped and logged: its
-        trial ends as aborted, and those after it are unharmed.
+        No answer reaches past a `TrialEnd`. A record that stays damaged is logged, and in its place
+        its trial ends as aborted; what else comes of that trial is left out, and those after it are
+        unharmed. A trial without a beginning is left out whole.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -178,12 +181,16 @@ class RingReader:
         records: list[Record] = []
         head = self._ring.control.head
         while self._position < head:
-            record = self._read(self._position)
+            record = self._read(self._position) or self._instead_of(self._position)
             self._position += 1
-            if record is None:
+            if isinstance(record, TrialBegin):
+                self._open = record
+            elif self._open is None or record is None:
+                self._leave_out()
                 continue
             records.append(record)
             if isinstance(record, TrialEnd):
+                self._open = None
                 self._boundary = self._position
                 break
         return records
@@ -191,6 +198,26 @@ class RingReader:
     def commit(self) -> None:
         """Lets go of every trial whose end has been handed out: it is on disk now."""
         self._ring.control.tail = self._boundary
+
+    def _instead_of(self, position: int) -> TrialEnd | None:
+        """Returns the end of the open trial, to stand for a damaged record: it may be its last."""
+        lost = self._open
+        logger.error(
+            "event=record_damaged record=%d trial=%s; the trial ends as aborted, those after it go "
+            "on",
+            position,
+            lost.trial_id if lost is not None else "unknown",
+        )
+        if lost is None:
+            return None
+        return TrialEnd(number=lost.number, outcome=Outcome.ABORTED, abort_reason=DAMAGED)
+
+    def _leave_out(self) -> None:
+        """Lets go of a record that is handed to nobody, unless one before it is not on disk yet."""
+        is_rest_on_disk = self._ring.control.tail == self._boundary
+        self._boundary = self._position
+        if is_rest_on_disk:
+            self.commit()
 
     def status(self) -> LoopStatus:
         """Returns the loop's latest word about itself."""
@@ -239,7 +266,6 @@ class RingReader:
             ):
                 return self._decode(slot, bytes(slot["text"][:text_bytes]))
             if time.monotonic() > deadline:
-                logger.error("record=%d of the ring is damaged: skipped", position)
                 return None
             time.sleep(_POLL_S)
 

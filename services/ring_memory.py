@@ -171,7 +171,7 @@ class Ring:
         if not self.control.head:
             return 0, ""
         last = self._last()
-        return int(last["number"]), last["trial_id"].decode()
+        return int(last["number"]), last["trial_id"].decode(errors="replace")
 
     def _last(self) -> np.void:
         return self.slots[(self.control.head - 1) % self.num_slots]
