@@ -19,7 +19,11 @@ ADDRESS_FILE = Path("run") / "address"
 """HOST:PORT at which the learner of a store answers, below the store; there while it serves."""
 STOP_S = 12.0
 """How long the ingress may take to finish calls under way. [s]"""
+START_WAIT_S = 15.0
+"""How long it waits for a port and a store that the ingress of a killed learner still has. [s]"""
 _LOOK_S = 0.1
+_TRIES = 3
+"""So many starts in a row that end with CANNOT_START are believed, once it has served."""
 
 
 class IngressProcess:
@@ -32,7 +36,8 @@ class IngressProcess:
         command: Makes the command line, given the address to listen on.
         listen: HOST:PORT; the port that was found for port 0 is kept from then on.
         port_file: Where the process writes its address when it serves; its folder gets its pid.
-        on_failure: Called when it cannot start and starting it again would not help.
+        on_failure: Called when it cannot start: at once if it never served, after a few tries if it
+            did.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class IngressProcess:
         self._listen = listen
         self._port_file = port_file
         self._on_failure = on_failure
+        self._num_refusals = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ingress-watch", daemon=True)
         self._kept = self._make()
@@ -87,10 +93,19 @@ class IngressProcess:
 
     def _restart(self, code: int) -> bool:
         address = self.address
-        if code == ExitCode.CANNOT_START and address is None:
+        self._num_refusals = self._num_refusals + 1 if code == ExitCode.CANNOT_START else 0
+        if self._num_refusals and address is None:
             self._on_failure(CannotStart("the ingress cannot start; it said why"))
             return False
         logger.warning("event=ingress_died how=%s", describe_end(code))
+        if self._num_refusals >= _TRIES:
+            self._on_failure(
+                CannotStart(
+                    f"the ingress cannot start again at {address}, {_TRIES} times in a row; it "
+                    "said why"
+                )
+            )
+            return False
         if address is not None and address != self._listen:
             self._listen = address
             self._kept = self._make()
@@ -106,6 +121,7 @@ def ingress_command(
     reserve_mib: int,
     max_trial_mib: int,
     port_file: Path,
+    start_wait_s: float,
 ) -> Callable[[str], list[str]]:
     """Returns what makes the command line of the ingress of a store, given its address."""
 
@@ -120,6 +136,7 @@ def ingress_command(
             *("--lease-ttl-s", str(lease_ttl_s)),
             *("--reserve-mib", str(reserve_mib)),
             *("--max-trial-mib", str(max_trial_mib)),
+            *("--start-wait-s", str(start_wait_s)),
             *("--parent-pid", str(os.getpid())),
         ]
 

@@ -25,6 +25,7 @@ from learner.weights import WeightsCorrupt, WeightStore
 from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec
+from services.address import DEFAULT_ADDRESS
 from services.delivery import Delivery, DeliveryConfig
 from services.feed import Feed, LiveEvents
 from services.handshake import MAX_LINE_CHARS, actor_status, greet
@@ -49,7 +50,7 @@ class IngressConfig:
 
     store: Path
     """Folder of the store."""
-    listen: str = "127.0.0.1:7443"
+    listen: str = DEFAULT_ADDRESS
     """HOST:PORT; port 0 for any free one. There is no authentication: a trusted network only."""
     lease_ttl_s: float = 5.0
     """Silence after which another process may take an actor id over."""

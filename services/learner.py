@@ -21,7 +21,12 @@ from learner.durable import FolderLock, StoreLocked
 from learner.ledger import StoreVersionMismatch
 from services.config import ConfigError
 from services.config_text import to_toml
-from services.ingress_process import ADDRESS_FILE, IngressProcess, ingress_command
+from services.ingress_process import (
+    ADDRESS_FILE,
+    START_WAIT_S,
+    IngressProcess,
+    ingress_command,
+)
 from services.logs import configure_logging
 from services.process import CannotStart, ExitCode, stop_on_signals, write_aside
 
@@ -82,6 +87,7 @@ def run_learner(config: LearnerConfig, stop: threading.Event | None = None) -> i
             reserve_mib=config.limits.reserve_mib,
             max_trial_mib=config.limits.max_trial_mib,
             port_file=port_file,
+            start_wait_s=START_WAIT_S,
         )
         ingress = IngressProcess(
             command, listen=config.listen, port_file=port_file, on_failure=verdict.fail

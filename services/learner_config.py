@@ -17,6 +17,7 @@ from learner.ray_trainer import RayConfig
 from learner.trainer_config import TrainerConfig, TrainerJob
 from protos.trial import RobotSpec
 from services import config
+from services.address import DEFAULT_ADDRESS, split_address
 from services.config import ConfigError
 
 
@@ -45,7 +46,7 @@ class LearnerConfig:
 
     store: Path = Path("runs/store")
     """Folder of everything the learner keeps; made if it is not there."""
-    listen: str = "127.0.0.1:7443"
+    listen: str = DEFAULT_ADDRESS
     """HOST:PORT for actors; port 0 takes any free one. There is no authentication: use a trusted
     network, or a tunnel."""
     seed: int = 0
@@ -62,9 +63,10 @@ class LearnerConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"listen must be HOST:PORT, got {self.listen!r}")
+        try:
+            split_address(self.listen)
+        except ValueError as error:
+            raise ValueError(f"listen: {error}") from error
 
     def job(self) -> TrainerJob:
         """Returns what the trainer needs of all this."""

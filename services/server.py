@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
+from services.address import listen_error, split_address
 from services.process import CannotStart, StopRequests
 
 logger = logging.getLogger(__name__)
@@ -72,16 +73,16 @@ def bind(server: grpc.aio.Server, listen: str) -> str:
     Raises:
         CannotStart: The port is in use, or the address is none.
     """
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal():
-        raise CannotStart(f"cannot listen on {listen!r}: expected HOST:PORT, as in 127.0.0.1:7777")
     try:
+        split_address(listen)
         bound = server.add_insecure_port(listen)
+    except ValueError as error:
+        raise CannotStart(f"cannot listen on {listen}: {error}") from error
     except RuntimeError as error:
-        raise CannotStart(
-            f"cannot listen on {listen}: is the port in use, or the address not ours? ({error})"
-        ) from error
-    return f"{host}:{bound}"
+        reason = listen_error(listen)
+        told = error if reason is None else reason.strerror
+        raise CannotStart(f"cannot listen on {listen}: {told}") from error
+    return f"{listen.rpartition(':')[0]}:{bound}"
 
 
 def add_service(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Literal
 
 from services import config, console
 from services.actor_config import ActorConfig
+from services.address import listen_error
 from services.commands.flags import OutputFlags
 from services.config import ConfigError
 from services.demo_config import CONFIGS
@@ -182,17 +182,12 @@ def _port(flags: DoctorFlags) -> Iterator[Finding]:
     from services import learner_config
 
     listen = config.build_file(learner_config.LearnerConfig, flags.learner_config).listen
-    host, _, port = listen.rpartition(":")
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            detail = f"{listen}: {reason}; a learner that runs here already?"
-            yield Finding(check="port", verdict="warn", detail=detail)
-            return
-    yield Finding(check="port", verdict="ok", detail=f"{listen} is free")
+    error = listen_error(listen)
+    if error is not None:
+        detail = f"{listen}: {error.strerror or error}; a learner that runs here already?"
+        yield Finding(check="port", verdict="warn", detail=detail)
+    else:
+        yield Finding(check="port", verdict="ok", detail=f"{listen} is free")
 
 
 def _learner(address: str) -> Iterator[Finding]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from services.address import DEFAULT_ADDRESS
 from services.config import ConfigError
 
 __all__ = ["LearnerFlag", "OutputFlags", "Positional", "SourceFlags"]
 
 DEFAULT_STORE = Path("runs/store")
-DEFAULT_LEARNER = "127.0.0.1:7443"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class OutputFlags:
 class LearnerFlag:
     """Which learner to ask."""
 
-    learner: str = DEFAULT_LEARNER
+    learner: str = DEFAULT_ADDRESS
     """HOST:PORT of the learner."""
 
 

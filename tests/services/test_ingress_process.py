@@ -110,6 +110,49 @@ def test_one_that_crashes_before_it_served_is_tried_again(tmp_path: Path) -> Non
     assert rig.failures == []
 
 
+# Serves at its first start; at the next two it finds its port taken, then serves again.
+HEALING = SERVING.replace(
+    "address =",
+    """
+num_starts = len(open(history).read().split())
+if num_starts % 3 != 1:
+    sys.exit(3)
+address =""",
+)
+
+
+def test_one_that_cannot_start_again_gets_a_few_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.kept_process._LONGEST_PAUSE_S", 0.2)
+    rig = Rig(tmp_path, HEALING)
+    rig.process.start()
+    try:
+        for number in (1, 4, 7):
+            wait_until(lambda n=number: len(rig.starts()) == n, what="it serves again")
+            wait_until(lambda: rig.process.address == "127.0.0.1:4321")
+            os.kill(rig.pid(), signal.SIGKILL)
+        wait_until(lambda: len(rig.starts()) == 10, what="it was started again")
+    finally:
+        rig.process.stop()
+    assert rig.failures == []
+
+
+def test_one_that_can_never_start_again_is_reported_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, HEALING.replace("num_starts % 3 != 1", "num_starts > 1"))
+    rig.process.start()
+    try:
+        wait_until(lambda: rig.process.address is not None)
+        os.kill(rig.pid(), signal.SIGKILL)
+        wait_until(lambda: bool(rig.failures), what="the failure is reported")
+        wait_until(lambda: not rig.process._thread.is_alive(), what="nobody starts it any more")
+    finally:
+        rig.process.stop()
+    assert len(rig.starts()) == 4
+    (failure,) = rig.failures
+    assert "cannot start again at 127.0.0.1:4321, 3 times in a row" in str(failure)
+
+
 def test_a_stop_before_the_start_is_harmless(tmp_path: Path) -> None:
     Rig(tmp_path, SERVING).process.stop()
 
@@ -122,10 +165,12 @@ def test_the_command_line_names_what_the_ingress_needs(tmp_path: Path, listen: s
         reserve_mib=3,
         max_trial_mib=4,
         port_file=tmp_path / "run" / "address",
+        start_wait_s=5.0,
     )
     words = make(listen)
     pairs = dict(zip(words[3::2], words[4::2], strict=True))
     assert pairs["--listen"] == listen
     assert pairs["--store"] == str(tmp_path)
     assert pairs["--reserve-mib"] == "3"
+    assert pairs["--start-wait-s"] == "5.0"
     assert pairs["--parent-pid"] == str(os.getpid())

@@ -26,7 +26,7 @@ from services.learner import run_learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart, ExitCode
 from services.store_view import StoreView
-from tests.services.rig import wait_until
+from tests.services.rig import IngressProcess, wait_until
 from tests.services.tiny_demo import write_configs
 
 
@@ -41,15 +41,55 @@ def run(settings: LearnerConfig) -> int:
     return run_learner(settings, threading.Event())
 
 
-def test_a_port_in_use_is_refused_and_the_store_stays_free(tiny: LearnerConfig) -> None:
+def test_a_port_in_use_is_refused_and_the_store_stays_free(
+    tiny: LearnerConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("services.learner.START_WAIT_S", 0.5)
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         listen = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(CannotStart, match="cannot start"):
             run(dataclasses.replace(tiny, listen=listen))
+    told = capfd.readouterr().err
+    assert "event=waiting_to_start up_to_s=0." in told
+    assert f"cannot listen on {listen}: Address already in use" in told
     FolderLock(tiny.store / "run" / "learner.lock", "the store").release()
     assert not (tiny.store / "run" / "learner.pid").exists()
+
+
+def test_a_learner_waits_for_the_ingress_of_one_that_was_killed(
+    tiny: LearnerConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("services.learner._train", lambda _config, verdict: verdict.stop.wait())
+    old = IngressProcess(tmp_path, arguments=["--listen", "127.0.0.1:0"])
+    assert old.store == tiny.store
+    stop, codes = threading.Event(), list[int]()
+    settings = dataclasses.replace(tiny, listen=old.address)
+    view, told = StoreView(tiny.store), ""
+
+    def has_said(text: str) -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return text in told
+
+    with old:
+        old.freeze()
+        old.process.terminate()  # it hears that its learner is gone, and takes its time
+        thread = threading.Thread(target=lambda: codes.append(run_learner(settings, stop)))
+        thread.start()
+        try:
+            wait_until(lambda: has_said(f"reason={old.address}: Address already in use"))
+            old.thaw()
+            wait_until(lambda: view.address() == old.address, what="the new one serves")
+        finally:
+            stop.set()
+            thread.join()
+        assert old.process.wait() == ExitCode.DONE
+    assert codes == [ExitCode.DONE]
 
 
 def test_a_second_learner_of_a_store_is_refused(tiny: LearnerConfig) -> None:
