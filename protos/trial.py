@@ -183,7 +183,7 @@ def step_fields(spec: RobotSpec) -> tuple[FieldSpec, ...]:
         ("terminated", "bool", "the task ended here: no bootstrap"),
         ("truncated", "bool", "cut here by time or by us: bootstrap"),
         ("t_scheduled_ns", "int64", "deadline of the tick, monotonic"),
-        ("t_observed_ns", "int64", "when the newest frame was taken, monotonic"),
+        ("t_observed_ns", "int64", "when the oldest frame seen was taken, monotonic"),
         ("t_planned_ns", "int64", "when the plan was ready, monotonic"),
         ("t_commanded_ns", "int64", "when the arm was given its target, monotonic"),
         ("deadline_missed", "bool", "commanded later than one period after schedule"),

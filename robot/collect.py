@@ -41,6 +41,8 @@ def collect_trial(
 ) -> Trial:
     """Runs one trial of `env.spec.max_steps` steps, or until terminated, and returns it.
 
+    A step that would start from a stale observation is held instead.
+
     Args:
         env: Paced by its own clock; a `SimulatedClock` runs as fast as the machine.
         expert: Chooses the actions.
@@ -56,7 +58,8 @@ def collect_trial(
     is_success = False
     for index in range(env.spec.max_steps):
         scheduled_ns = env.clock.now_ns()
-        action = expert.act(observation)
+        is_held = observation.is_stale
+        action = np.zeros(env.spec.action_size, np.float32) if is_held else expert.act(observation)
         planned_ns = env.clock.now_ns()
         step = env.step(action)
         is_success |= env.reward.is_success(step.reward)
@@ -75,7 +78,7 @@ def collect_trial(
                 "plan_value": math.nan,
                 "plan_uncertainty": math.nan,
                 "weights_version": 0,
-                "fallback": FALLBACK_CODES[Fallback.NONE],
+                "fallback": FALLBACK_CODES[Fallback.HOLD if is_held else Fallback.NONE],
                 "clamped": step.applied.clamped,
             }
         )

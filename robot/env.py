@@ -3,7 +3,7 @@
 The environment never sleeps and keeps no schedule. Whoever drives it owns the clock: at each tick
 observe, score the observation for the step before, decide, apply. An action displaces the last
 commanded target (see `robot.safety`). Nothing here ends a trial but `terminated`; cutting it after
-`spec.max_steps` is the driver's part.
+`spec.max_steps` is the driver's part, and so is holding still while an observation is stale.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from protos.trial import FieldSpec, RobotSpec
 from robot.clock import Clock
+from robot.frames import FrameLimits, FrameWatch
 from robot.interfaces import Arm, ArmState, Camera, Reward, RobotFault, Task
 from robot.safety import SafetyGate
 
@@ -35,7 +36,10 @@ class Observation:
     fields: Mapping[str, np.ndarray]
     """One array a field of the spec, with its dtype and shape."""
     t_observed_ns: int
-    """When the newest camera frame was taken, monotonic."""
+    """When the oldest of its camera frames was taken, monotonic; a frame that is shown again keeps
+    the time of the first time."""
+    is_stale: bool = False
+    """A camera shows nothing new enough to act upon: hold."""
     truth: Mapping[str, Any] | None = None
     """Where things really are, in simulation; never part of a trial."""
 
@@ -100,7 +104,8 @@ class RobotEnv:
         gate: Every action passes it.
         task: Arranges the workspace for a trial.
         spec: What is observed and how the robot is commanded.
-        clock: Stamps commands; `step` waits on it.
+        clock: Stamps commands and dates frames; `step` waits on it.
+        frame_limits: When frames are too old; None for the defaults.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class RobotEnv:
         task: Task,
         spec: RobotSpec,
         clock: Clock,
+        frame_limits: FrameLimits | None = None,
     ) -> None:
         wanted = {field.name for field in spec.observations}
         offered = {"state", *(f"image.{camera.name}" for camera in cameras)}
@@ -122,7 +128,9 @@ class RobotEnv:
         self.clock = clock
         self.reward = reward
         self._arm = arm
+        limits = frame_limits or FrameLimits()
         self._cameras = {f"image.{camera.name}": camera for camera in cameras}
+        self._watches = {name: FrameWatch(c.name, limits) for name, c in self._cameras.items()}
         self._gate = gate
         self._task = task
         arm.connect()
@@ -155,18 +163,37 @@ class RobotEnv:
         return self.observe()
 
     def observe(self) -> Observation:
-        """Returns the newest frames, reduced to the spec's sizes, and the arm's state."""
+        """Returns the newest frames, reduced to the spec's sizes, and the arm's state.
+
+        Raises:
+            RobotFault: A camera gives nothing usable, or nothing new for longer than its limit;
+                the arm is stopped and stays so.
+        """
         fields: dict[str, np.ndarray] = {}
-        newest_ns = 0
+        taken_ns: list[int] = []
+        is_stale = False
         for name, camera in self._cameras.items():
-            frame = camera.read()
-            newest_ns = max(newest_ns, frame.t_ns)
-            fields[name] = reduce_image(frame.image, self.spec.field(name).shape)
+            asked_ns = self.clock.now_ns()
+            try:
+                frame = camera.read()
+                sighting = self._watches[name].judge(
+                    frame, asked_ns=asked_ns, read_ns=self.clock.now_ns()
+                )
+            except RobotFault as fault:
+                self.latch(fault)
+                raise
+            try:
+                fields[name] = reduce_image(frame.image, self.spec.field(name).shape)
+            except ValueError as error:
+                raise self.latch(RobotFault("camera_size", f"{camera.name}: {error}")) from error
+            taken_ns.append(sighting.taken_ns)
+            is_stale |= sighting.is_stale
         state = self._arm.state()
         fields["state"] = state_vector(state)
         return Observation(
             fields=fields,
-            t_observed_ns=newest_ns or state.t_ns,
+            t_observed_ns=min(taken_ns, default=state.t_ns),
+            is_stale=is_stale,
             truth=self._task.truth(),
         )
 
@@ -217,10 +244,22 @@ class RobotEnv:
         """Stops the arm and latches the stop."""
         self._arm.stop()
 
+    def latch(self, fault: RobotFault) -> RobotFault:
+        """Stops the arm for a fault that it does not know of itself; returns what to raise.
+
+        Args:
+            fault: The cause. One that is latched already stays the cause.
+        """
+        self._gate.latch(fault)
+        self._arm.stop()
+        return fault.again()
+
     def reset_by_person(self) -> None:
         """Clears latched faults on a person's behalf; the next thing to do is `reset`."""
         self._arm.clear_fault()
         self._gate.reset_by_person()
+        for watch in self._watches.values():
+            watch.forget()
 
     def close(self) -> None:
         """Closes cameras and arm."""

@@ -6,6 +6,8 @@ missing, doubled or out of order shows. Ships with the package, to try a site wi
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +16,8 @@ import numpy as np
 
 from robot.clock import Clock
 from robot.env import RobotEnv, make_spec
-from robot.interfaces import Arm, ArmState, Frame, RobotFault, StartPose, ToolTarget
+from robot.frames import FrameLimits
+from robot.interfaces import Arm, ArmState, Camera, Frame, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyGate, SafetyLimits
 
 # The counter is no place: limits that no count reaches.
@@ -103,16 +106,19 @@ class CountingArm:
 class CountingCamera:
     """A camera whose every pixel is the arm's count, modulo 256."""
 
-    def __init__(self, arm: CountingArm, clock: Clock, *, image_size: int = 16) -> None:
+    def __init__(
+        self, arm: CountingArm, clock: Clock, *, image_size: int = 16, name: str = "front"
+    ) -> None:
         self._arm = arm
         self._clock = clock
+        self._name = name
         self._image_size = image_size
         self._frame_number = 0
 
     @property
     def name(self) -> str:
-        """Always `front`."""
-        return "front"
+        """The name it was given."""
+        return self._name
 
     def read(self) -> Frame:
         """Returns a frame of the present count. [image_size, image_size, 3]"""
@@ -190,6 +196,72 @@ class FaultyArm:
             raise self._fault.again()
 
 
+class CameraTrouble(enum.Enum):
+    """What a camera may do instead of showing what is."""
+
+    FREEZE = "shows its last good frame again, and says so"
+    RESTAMP = "shows it again under the time of now"
+    RENUMBER = "shows it again under a number of now"
+    GO_BACK = "shows the good frame before the last one"
+    COUNT_ANEW = "shows what is, under a number of long ago"
+    LAG_BEHIND = "shows what is under a time half a second ago, by a clock of its own"
+    RUN_AHEAD = "shows what is under a time half a second from now"
+    UNPLUG = "raises RobotFault `camera_gone`"
+
+
+class FaultyCamera:
+    """A camera that is in trouble at the given reads, and well at all others.
+
+    Args:
+        camera: What it shows while it is well.
+        clock: The clock of its time stamps.
+        troubles: What happens at which read, counted from 0 since construction.
+    """
+
+    def __init__(self, camera: Camera, clock: Clock, troubles: Mapping[int, CameraTrouble]) -> None:
+        self._camera = camera
+        self._clock = clock
+        self._troubles = troubles
+        self._num_reads = 0
+        self._shown: list[Frame] = []
+
+    @property
+    def name(self) -> str:
+        """Name of the camera behind."""
+        return self._camera.name
+
+    def read(self) -> Frame:
+        """Returns a frame of the camera behind, or what is left of it."""
+        trouble = self._troubles.get(self._num_reads)
+        self._num_reads += 1
+        if trouble is CameraTrouble.UNPLUG:
+            raise RobotFault("camera_gone", "the fake was asked to be unplugged here")
+        present = self._camera.read()
+        if trouble is None or not self._shown:
+            self._shown = [*self._shown[-1:], present]
+            return present
+        last, now_ns, half_s = self._shown[-1], self._clock.now_ns(), 500_000_000
+        match trouble:
+            case CameraTrouble.FREEZE:
+                return last
+            case CameraTrouble.RESTAMP:
+                return dataclasses.replace(last, t_ns=now_ns)
+            case CameraTrouble.RENUMBER:
+                return dataclasses.replace(last, frame_number=present.frame_number)
+            case CameraTrouble.GO_BACK:
+                return self._shown[0]
+            case CameraTrouble.COUNT_ANEW:
+                return dataclasses.replace(present, frame_number=-1)
+            case CameraTrouble.LAG_BEHIND:
+                return dataclasses.replace(present, t_ns=now_ns - half_s)
+            case CameraTrouble.RUN_AHEAD:
+                return dataclasses.replace(present, t_ns=now_ns + half_s)
+
+    def close(self) -> None:
+        """Closes the camera behind."""
+        self._camera.close()
+
+
 class CountingTask:
     """Arranges nothing and knows the count."""
 
@@ -235,6 +307,8 @@ def make_counting_env(
     image_size: int = 16,
     success_at: int | None = None,
     fault_at_command: int | None = None,
+    camera_troubles: Mapping[int, CameraTrouble] | None = None,
+    frame_limits: FrameLimits | None = None,
 ) -> RobotEnv:
     """Returns a robot with actions x and y whose observation k of a trial is k.
 
@@ -247,6 +321,8 @@ def make_counting_env(
         image_size: Side of the square image.
         success_at: Reward is 1 from this observation on; None is never.
         fault_at_command: Commands that work before the arm breaks down; None is for ever.
+        camera_troubles: What goes wrong at which read of the camera; None is nothing, ever.
+        frame_limits: When frames are too old; None for the defaults.
     """
     spec = make_spec(
         task="count",
@@ -258,9 +334,10 @@ def make_counting_env(
         max_steps=max_steps,
     )
     arm = CountingArm(clock)
+    camera = CountingCamera(arm, clock, image_size=image_size)
     return RobotEnv(
         arm=arm if fault_at_command is None else FaultyArm(arm, fault_at_command=fault_at_command),
-        cameras=[CountingCamera(arm, clock, image_size=image_size)],
+        cameras=[FaultyCamera(camera, clock, camera_troubles or {})],
         reward=CountingReward(success_at),
         gate=SafetyGate(
             _UNLIMITED,
@@ -271,4 +348,5 @@ def make_counting_env(
         task=CountingTask(arm),
         spec=spec,
         clock=clock,
+        frame_limits=frame_limits,
     )

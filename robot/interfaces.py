@@ -73,7 +73,8 @@ class Frame:
     t_ns: int
     """Capture time, monotonic."""
     frame_number: int
-    """Grows by at least one from frame to frame; a repeat is a stale frame."""
+    """Grows by at least one from frame to frame. A frame that is given again keeps its number and
+    its time, so that its age shows (`robot.frames`)."""
 
 
 @runtime_checkable

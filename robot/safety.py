@@ -165,6 +165,10 @@ class SafetyGate:
             clamped=bool(differs.any()),
         )
 
+    def latch(self, fault: RobotFault) -> None:
+        """Latches a fault that somebody else found; an earlier one stays instead."""
+        self._fault = self._fault or fault.again()
+
     def reset_by_person(self) -> None:
         """Clears the latched fault; the next trial has to begin with `start`."""
         self._fault = None

@@ -21,6 +21,7 @@ def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
         max_steps=config.sim.max_steps,
         control_hz=config.sim.control_hz,
         image_size=config.sim.image_size,
+        frame_limits=config.sim.frames,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from robot.frames import FrameLimits
 from robot.safety import SafetyLimits
 
 TaskName = Literal["reach", "pick"]
@@ -88,6 +89,7 @@ class SimConfig:
     lift_height_m: float = 0.05
     """A grasped object this far above the table is a success."""
     limits: SafetyLimits = field(default_factory=SafetyLimits)
+    frames: FrameLimits = field(default_factory=FrameLimits)
 
     def __post_init__(self) -> None:
         if self.task not in VARIATIONS:

@@ -84,4 +84,5 @@ def make_sim_env(config: SimConfig, clock: Clock) -> RobotEnv:
         task=make_sim_task(config, world),
         spec=make_sim_spec(config),
         clock=clock,
+        frame_limits=config.frames,
     )

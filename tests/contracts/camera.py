@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robot.clock import SimulatedClock
+from robot.frames import FrameLimits, FrameWatch
 from robot.interfaces import Camera
 
 
@@ -41,6 +42,25 @@ class CameraContract:
         assert second.frame_number > first.frame_number
         assert second.t_ns > first.t_ns
         assert second.t_ns <= clock.now_ns()
+
+    def test_a_frame_that_is_given_again_keeps_its_number_and_its_time(self, camera_and_clock):
+        camera, _ = camera_and_clock
+        first, second = camera.read(), camera.read()
+        if second.frame_number == first.frame_number:
+            assert second.t_ns == first.t_ns
+            assert np.array_equal(second.image, first.image)
+        else:
+            assert second.frame_number > first.frame_number
+            assert second.t_ns >= first.t_ns
+
+    def test_its_newest_frame_is_fresh_also_after_a_pause(self, camera_and_clock):
+        camera, clock = camera_and_clock
+        watch = FrameWatch(camera.name, FrameLimits())
+        for pause_ns in (*[100_000_000] * 20, 5_000_000_000, 600_000_000_000, 100_000_000):
+            clock.advance(pause_ns)
+            asked_ns = clock.now_ns()
+            sighting = watch.judge(camera.read(), asked_ns=asked_ns, read_ns=clock.now_ns())
+            assert not sighting.is_stale
 
     def test_a_frame_is_not_written_to_by_the_next_read(self, camera_and_clock):
         camera, clock = camera_and_clock

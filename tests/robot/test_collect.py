@@ -5,10 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from protos.trial import Outcome, Provenance, Source, new_trial_id
+from protos.trial import (
+    FALLBACK_CODES,
+    Fallback,
+    Outcome,
+    Provenance,
+    Source,
+    new_trial_id,
+)
 from robot.clock import SimulatedClock
 from robot.collect import collect_trial
-from robot.fakes import make_counting_env
+from robot.fakes import CameraTrouble, make_counting_env
 from robot.sim.config import SimConfig
 from robot.sim.experts import Explorer
 from robot.sim.offline import EXPERT_NOTE, EXPLORER_NOTE, OfflineDataConfig, make_offline_trials
@@ -57,6 +64,18 @@ def test_a_trial_without_success_is_a_failure():
     trial = collect_trial(env, Explorer(2), make_provenance(), rng=np.random.default_rng(0))
     assert trial.outcome is Outcome.FAILURE
     assert trial.total_reward == 0.0
+
+
+def test_a_step_from_a_stale_observation_is_held_and_recorded_so():
+    troubles = dict.fromkeys(range(2, 7), CameraTrouble.FREEZE)
+    env = make_counting_env(SimulatedClock(), max_steps=10, camera_troubles=troubles)
+    steps = collect_trial(env, Explorer(2), make_provenance(), rng=np.random.default_rng(0)).steps
+    held = [False] * 4 + [True] * 3 + [False] * 3
+    hold = FALLBACK_CODES[Fallback.HOLD]
+    assert steps["fallback"].tolist() == [hold if is_held else 0 for is_held in held]
+    assert (~steps["action"].any(1)).tolist() == held
+    ages_ns = steps["t_scheduled_ns"] - steps["t_observed_ns"]
+    assert (ages_ns // 100_000_000).tolist() == [0, 0, 1, 2, 3, 4, 5, 0, 0, 0]
 
 
 def test_offline_trials_come_in_order_and_say_what_they_are():

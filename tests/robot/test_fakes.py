@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from robot.clock import SimulatedClock
-from robot.fakes import CountingArm, CountingCamera, FaultyArm
+from robot.fakes import CameraTrouble, CountingArm, CountingCamera, FaultyArm, FaultyCamera
 from robot.interfaces import RobotFault
 from robot.sim.arm import SimArm
 from robot.sim.config import SimConfig
@@ -33,6 +33,51 @@ class TestCountingCamera(CameraContract):
         arm = CountingArm(clock)
         arm.connect()
         return CountingCamera(arm, clock), clock
+
+
+class TestFaultyCameraOutOfTrouble(CameraContract):
+    def make_camera(self):
+        clock = SimulatedClock()
+        arm = CountingArm(clock)
+        arm.connect()
+        troubles = {1000: CameraTrouble.UNPLUG}
+        return FaultyCamera(CountingCamera(arm, clock), clock, troubles), clock
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        (CameraTrouble.FREEZE, (2, 200, 2)),
+        (CameraTrouble.RESTAMP, (2, 300, 2)),
+        (CameraTrouble.RENUMBER, (3, 200, 2)),
+        (CameraTrouble.GO_BACK, (1, 100, 1)),
+        (CameraTrouble.COUNT_ANEW, (-1, 300, 3)),
+        (CameraTrouble.LAG_BEHIND, (3, -200, 3)),
+        (CameraTrouble.RUN_AHEAD, (3, 800, 3)),
+        (None, (3, 300, 3)),
+    ],
+)
+def test_a_faulty_camera_does_as_it_is_told_and_then_works_again(trouble, expected):
+    clock = SimulatedClock()
+    arm = CountingArm(clock)
+    arm.connect()
+    camera = FaultyCamera(CountingCamera(arm, clock), clock, {2: trouble} if trouble else {})
+    frames = []
+    for _ in range(4):
+        clock.advance(100_000_000)
+        arm.command(ArmContract.goal)
+        frames.append(camera.read())
+    shown = [(f.frame_number, f.t_ns // 1_000_000, int(f.image[0, 0, 0])) for f in frames]
+    assert shown == [(1, 100, 1), (2, 200, 2), expected, (4, 400, 4)]
+
+
+def test_an_unplugged_camera_is_a_fault():
+    clock = SimulatedClock()
+    arm = CountingArm(clock)
+    camera = FaultyCamera(CountingCamera(arm, clock), clock, {0: CameraTrouble.UNPLUG})
+    with pytest.raises(RobotFault) as caught:
+        camera.read()
+    assert caught.value.code == "camera_gone"
 
 
 def test_a_faulty_arm_breaks_down_once():
