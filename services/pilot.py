@@ -1,6 +1,6 @@
 """Who decides on actions during a trial: a planner with learned weights, or chance.
 
-The loop sees both through `Pilot`. `learner.algorithms.base.Policy` fits it as it is; this module
+The loop sees both through `Pilot`. Every `learner.algorithms.base.Policy` is one; this module
 imports no torch, so that an actor without a model starts in a fraction of a second.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
+
+from robot.interfaces import RobotFault
 
 
 class Choice(Protocol):
@@ -23,13 +25,13 @@ class Choice(Protocol):
         ...
 
     @property
-    def value(self) -> float:
-        """Estimated return; NaN when nothing was planned."""
+    def value(self) -> float | None:
+        """Estimated return; None when nothing was planned."""
         ...
 
     @property
-    def uncertainty(self) -> float:
-        """Standard deviation over the Q ensemble; NaN when nothing was planned."""
+    def uncertainty(self) -> float | None:
+        """Standard deviation over the Q ensemble; None when nothing was planned."""
         ...
 
 
@@ -44,14 +46,11 @@ class Pilot(Protocol):
         """Decides on one action. {name: [*shape]}"""
         ...
 
+    def rest_of_plan(self) -> np.ndarray:
+        """Returns what the last plan has left after its first action, float32. [N, A]
 
-@runtime_checkable
-class PlansAhead(Protocol):
-    """A pilot that keeps the plan behind its last action."""
-
-    @property
-    def previous_mean(self) -> Any:
-        """Actions of the last plan, the one just returned first; array or tensor. [H, A]"""
+        Empty when nothing is planned ahead, and before the first decision of a trial.
+        """
         ...
 
 
@@ -60,8 +59,8 @@ class RandomChoice:
     """An action nobody planned."""
 
     action: np.ndarray
-    value: float = math.nan
-    uncertainty: float = math.nan
+    value: float | None = None
+    uncertainty: float | None = None
 
 
 class RandomPilot:
@@ -80,11 +79,16 @@ class RandomPilot:
         drawn = self._random.uniform(-1.0, 1.0, self._action_size)
         return RandomChoice(action=drawn.astype(np.float32))
 
+    def rest_of_plan(self) -> np.ndarray:
+        """Returns nothing: each action is drawn when it is due. [0, A]"""
+        return np.zeros((0, self._action_size), np.float32)
 
-def rest_of_plan(pilot: Pilot) -> np.ndarray:
-    """Returns what the last plan has left after its first action, float32; may be empty. [N, A]"""
-    if not isinstance(pilot, PlansAhead):
-        return np.zeros((0, 0), np.float32)
-    mean = pilot.previous_mean
-    on_host = mean.detach().cpu().numpy() if hasattr(mean, "detach") else mean
-    return np.array(on_host, dtype=np.float32)[1:]
+
+def fault_of(choice: Choice) -> RobotFault | None:
+    """Returns the fault that a number of `choice` which is not finite is; None for a sane one."""
+    if not np.isfinite(choice.action).all():
+        return RobotFault("action_not_finite", f"planned {choice.action.tolist()}")
+    for name, number in (("value", choice.value), ("uncertainty", choice.uncertainty)):
+        if number is not None and not math.isfinite(number):
+            return RobotFault("plan_not_finite", f"its {name} is {number}")
+    return None

@@ -11,11 +11,16 @@ usual length would miss the deadline, though it would otherwise keep it, is not 
 rest of the last plan (`shifted`), and once that is used up it holds, but never twice in a row: then
 it plans, late or not. Too many misses in a row abort the trial: a planner that is always late
 steers by what was.
+
+Sight. Nothing is planned from an observation that the robot calls stale: the arm holds until a
+camera shows something new. A fault of a camera, like any other, aborts the trial and latches, and
+so does a decision that is not finite, however little it would have been trusted.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections import deque
@@ -30,7 +35,7 @@ from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, step_fie
 from robot.clock import Clock, Tick, Ticker
 from robot.env import Applied, Observation, RobotEnv
 from robot.interfaces import RobotFault
-from services.pilot import Pilot, rest_of_plan
+from services.pilot import Pilot, fault_of
 from services.ring import RingWriter
 from services.ring_control import Control, LoopState
 from services.trial_summary import TrialSummary
@@ -201,27 +206,31 @@ class TrialRunner:
         seen = self._env.observe()
         for name in self._floats:
             if not np.isfinite(seen.fields[name]).all():
-                raise RobotFault("observation_not_finite", f"{name} is not finite")
+                raise self._env.latch(RobotFault("observation_not_finite", f"{name} is not finite"))
         return tick, seen
 
     def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
         began_ns = self._clock.now_ns()
+        if seen.is_stale:
+            return self._hold(began_ns)
         if self._would_be_late(began_ns - tick.scheduled_ns):
             return self._fall_back(began_ns, order.provenance.weights_version)
         choice = pilot.act(seen.fields, is_eval=order.is_eval)
         planned_ns = self._clock.now_ns()
+        if (fault := fault_of(choice)) is not None:
+            raise self._env.latch(fault)
         self._plan_ns.append(planned_ns - began_ns)
         self._work_ns.append(planned_ns - tick.scheduled_ns - tick.late_ns)
         self._has_held = False
-        self._rest = rest_of_plan(pilot)
-        limit = self._limits.max_uncertainty
-        is_held = limit is not None and not choice.uncertainty <= limit
+        self._rest = pilot.rest_of_plan()
+        limit, uncertainty = self._limits.max_uncertainty, choice.uncertainty
+        is_held = limit is not None and uncertainty is not None and uncertainty > limit
         return _Decided(
             action=np.zeros_like(choice.action) if is_held else _bounded(choice.action),
             planned_ns=planned_ns,
             version=order.provenance.weights_version,
-            value=choice.value,
-            uncertainty=choice.uncertainty,
+            value=math.nan if choice.value is None else choice.value,
+            uncertainty=math.nan if uncertainty is None else uncertainty,
             fallback=Fallback.HOLD if is_held else Fallback.NONE,
         )
 
@@ -234,13 +243,16 @@ class TrialRunner:
 
     def _fall_back(self, now_ns: int, version: int) -> _Decided:
         if not len(self._rest):
-            self._has_held = True
-            still = np.zeros(self._env.spec.action_size, np.float32)
-            return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
+            return self._hold(now_ns)
         action, self._rest = _bounded(self._rest[0]), self._rest[1:]
         return _Decided(
             action=action, planned_ns=now_ns, version=version, fallback=Fallback.SHIFTED
         )
+
+    def _hold(self, now_ns: int) -> _Decided:
+        self._has_held = True
+        still = np.zeros(self._env.spec.action_size, np.float32)
+        return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
 
     def _record(self, values: Mapping[str, Any], next_seen: Observation) -> None:
         columns = {n: np.asarray(values[n], dtype) for n, dtype in self._dtypes.items()}

@@ -18,9 +18,12 @@ class TrialSummary:
         """Steps commanded later than one period after their schedule."""
         self.num_fallbacks = 0
         """Steps that got the rest of an older plan, or a hold."""
+        self.num_repeats = 0
+        """Steps that saw no newer frame than the step before them."""
         self.total_reward = 0.0
         self.weights_version = 0
         """Newest version that planned a step; 0 for none."""
+        self._observed_ns: int | None = None
         self._planned_ns: list[int] = []
         self._commanded_ns: list[int] = []
 
@@ -30,6 +33,8 @@ class TrialSummary:
         self.num_steps += 1
         self.num_missed += bool(columns["deadline_missed"])
         self.num_fallbacks += int(columns["fallback"]) != 0
+        self.num_repeats += int(columns["t_observed_ns"]) == self._observed_ns
+        self._observed_ns = int(columns["t_observed_ns"])
         self.total_reward += float(columns["reward"])
         self.weights_version = max(self.weights_version, int(columns["weights_version"]))
         self._planned_ns.append(int(columns["t_planned_ns"]) - scheduled_ns)
@@ -51,6 +56,6 @@ class TrialSummary:
         """Returns all of it as `key=value`."""
         return (
             f"steps={self.num_steps} reward={self.total_reward:.3g} missed={self.num_missed} "
-            f"fallbacks={self.num_fallbacks} plan_ms={self.plan_ms:.1f} "
+            f"fallbacks={self.num_fallbacks} repeats={self.num_repeats} plan_ms={self.plan_ms:.1f} "
             f"late_p99_ms={self.late_p99_ms:.1f} weights={self.weights_version}"
         )

@@ -100,6 +100,18 @@ class Policy(Protocol):
         """Decides on one action. {name: [*shape]}"""
         ...
 
+    def rest_of_plan(self) -> np.ndarray:
+        """Returns the actions that the last plan has for the steps after the one decided on.
+
+        What a robot may do when the next plan comes too late. The array is the caller's, and asking
+        changes nothing.
+
+        Returns:
+            The next action first, float32, each normalised to [-1, 1]. [N, A] N is 0 before the
+            first decision of a trial, and always for a policy that does not plan ahead.
+        """
+        ...
+
 
 def check_weights(
     expected: Mapping[str, Tensor], given: Mapping[str, np.ndarray | Tensor]

@@ -105,6 +105,12 @@ class FowmPolicy:
             uncertainty=float(result.uncertainty[0]),
         )
 
+    def rest_of_plan(self) -> np.ndarray:
+        """Returns the last plan's mean after its first action; see `Policy`. [H - 1 or 0, A]"""
+        has_plan = self.config.planner.use_mpc and bool(self._has_previous[0])
+        rest = self._mean[0, 1:] if has_plan else self._mean[0, :0]
+        return np.array(rest.cpu().numpy(), dtype=np.float32)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Returns what the next action depends on beside the weights."""
         return {

@@ -104,6 +104,30 @@ class AlgorithmContract:
             with pytest.raises(WeightsRejected):
                 policy.load(broken)
 
+    def test_the_rest_of_a_plan_is_there_to_be_acted_on_and_asking_changes_nothing(self):
+        policies = [self.make_policy(seed=3) for _ in range(2)]
+        tensors = self.make_algorithm().actor_tensors()
+        for policy in policies:
+            policy.load(tensors)
+            policy.reset()
+        asked, unasked = policies
+        observation = {"state": chain.one_hot(0).numpy()}
+        assert asked.rest_of_plan().shape == (0, 1)
+        for _ in range(3):
+            decisions = [policy.act(observation, is_eval=False) for policy in policies]
+            assert np.array_equal(decisions[0].action, decisions[1].action)
+            rest = asked.rest_of_plan()
+            assert rest.dtype == np.float32
+            assert rest.ndim == 2
+            assert rest.shape[1] == 1
+            assert np.isfinite(rest).all()
+            assert np.abs(rest).max(initial=0.0) <= 1.0
+            kept = rest.copy()
+            rest.fill(9.0)
+            assert np.array_equal(asked.rest_of_plan(), kept)
+        asked.reset()
+        assert asked.rest_of_plan().shape == (0, 1)
+
     def test_the_chain_is_solved(self):
         algorithm, rng = self.make_algorithm(), np.random.default_rng(0)
         for _ in range(self.num_updates):

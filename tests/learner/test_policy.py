@@ -71,6 +71,7 @@ def test_acting_from_exported_weights_equals_the_learners_own_plan():
         assert decision.value == float(result.value)
         assert decision.uncertainty == pytest.approx(float(q.std(0)), rel=1e-5)
         assert torch.equal(policy.previous_mean, mean[0])
+        np.testing.assert_array_equal(policy.rest_of_plan(), mean[0, 1:].numpy())
 
 
 def test_reset_forgets_the_trial_before():
@@ -85,6 +86,13 @@ def test_reset_forgets_the_trial_before():
     first = fresh.act(observe(1), is_eval=False, draws=draws)
     np.testing.assert_array_equal(again.action, first.action)
     assert not np.array_equal(started.action, first.action)
+
+
+def test_a_policy_that_does_not_plan_leaves_no_rest():
+    planner = dataclasses.replace(SMALL_PLANNER, use_mpc=False)
+    policy = make_loaded(make_config(planner=planner))
+    policy.act(observe(0), is_eval=False)
+    assert policy.rest_of_plan().shape == (0, 3)
 
 
 def test_seeds_decide_the_actions():

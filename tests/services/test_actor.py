@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from protos.trial import Outcome
+from robot.clock import SimulatedClock
+from robot.frames import FrameLimits
 from robot.sim.config import SimConfig
 from services import actor as actor_module
 from services.actor import StopSignals, run_actor
 from services.actor_config import ActorConfig, ActorRun
 from services.actor_folder import ActorFolder
-from services.actor_robot import robot_spec
+from services.actor_robot import make_env, robot_spec
 from services.config import ConfigError, build
 from services.process import CannotStart, ExitCode
 from services.ring import RingReader, RingWriter
@@ -259,6 +261,18 @@ def test_a_run_survives_its_file(tmp_path: Path) -> None:
     )
     run.write(tmp_path / "actor.toml")
     assert ActorRun.read(tmp_path / "actor.toml") == run
+
+
+@pytest.mark.parametrize("robot", ["sim", "counting"])
+def test_the_limits_on_frames_reach_the_robot(robot: str) -> None:
+    text = {"robot": robot, "sim": {"frames": {"max_age_s": 0.125, "fault_age_s": 0.25}}}
+    config = build(ActorConfig, text, file="x.toml")
+    env = make_env(config, SimulatedClock())
+    assert {w._limits for w in env._watches.values()} == {config.sim.frames}
+    assert config.sim.frames == FrameLimits(max_age_s=0.125, fault_age_s=0.25)
+    env.close()
+    with pytest.raises(ConfigError, match="max_age_s"):
+        build(ActorConfig, {"sim": {"frames": {"max_age_s": 2.0}}}, file="x.toml")
 
 
 @pytest.mark.parametrize("robot", ["sim", "counting"])

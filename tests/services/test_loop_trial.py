@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, Source, Trial, new_trial_id
 from robot.clock import SimulatedClock
 from robot.env import RobotEnv
-from robot.fakes import make_counting_env
-from services.pilot import RandomChoice
+from robot.fakes import CameraTrouble, make_counting_env
+from robot.interfaces import RobotFault
+from services.pilot import Pilot, RandomChoice, RandomPilot
 from services.ring import RingReader, RingWriter
 from services.ring_memory import Ring, ring_folder
 from services.trial_run import STOPPED, TrialLimits, TrialOrder, TrialResult, TrialRunner
@@ -35,9 +38,8 @@ class PlannedPilot:
         self._clock = clock
         self._plan_ms = plan_ms
 
-    @property
-    def previous_mean(self) -> np.ndarray:
-        return np.arange(3, dtype=np.float32)[:, None].repeat(2, 1) / 10 + self.num_calls
+    def rest_of_plan(self) -> np.ndarray:
+        return np.arange(1, 3, dtype=np.float32)[:, None].repeat(2, 1) / 10 + self.num_calls
 
     def reset(self) -> None:
         self.num_calls = 0
@@ -62,7 +64,7 @@ class Bench:
         self.is_stopping: Callable[[], bool] = lambda: False
         self.limits = TrialLimits()
 
-    def run(self, pilot: PlannedPilot, *, env: RobotEnv | None = None) -> TrialResult:
+    def run(self, pilot: Pilot, *, env: RobotEnv | None = None) -> TrialResult:
         env = env or self.env
         path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
         self.ring = Ring.create(path, env.spec, num_trials=4)
@@ -181,7 +183,7 @@ def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds_once(bench: Bench)
     steps = bench.trial().steps
     expected = [NONE] * 3 + [SHIFTED, SHIFTED, HOLD, NONE, NONE]
     assert steps["fallback"].tolist() == expected
-    # The plan of step 2 was made by call 3: its mean starts at 3 and was cut to [-1, 1].
+    # The plan of step 2 was made by call 3: its rest starts at 3.1 and was cut to [-1, 1].
     assert steps["action"][3].tolist() == [1.0, 1.0]
     assert steps["action"][5].tolist() == [0.0, 0.0]
     assert steps["weights_version"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3]
@@ -219,12 +221,21 @@ def test_a_planner_that_is_always_late_is_not_replaced_but_ends_the_trial(bench:
 def test_an_action_too_uncertain_is_withheld(bench: Bench) -> None:
     bench.limits = TrialLimits(max_uncertainty=0.25)
     pilot = PlannedPilot(bench.clock)
-    pilot.uncertainty = lambda k: float("nan") if k == 1 else 0.1 * k
     bench.run(pilot)
     steps = bench.trial().steps
-    assert steps["fallback"].tolist() == [NONE, HOLD, NONE, HOLD, HOLD, HOLD, HOLD, HOLD]
+    assert steps["fallback"].tolist() == [NONE, NONE, NONE, HOLD, HOLD, HOLD, HOLD, HOLD]
     assert (steps["action"][3:] == 0).all()
     assert steps["plan_value"].tolist() == list(range(8))
+
+
+def test_an_action_that_nobody_planned_is_not_withheld_for_being_uncertain(bench: Bench) -> None:
+    bench.limits = TrialLimits(max_uncertainty=0.25)
+    bench.run(RandomPilot(2, seed=0))
+    steps = bench.trial().steps
+    assert set(steps["fallback"]) == {NONE}
+    assert (steps["action"] != 0).all()
+    assert np.isnan(steps["plan_value"]).all()
+    assert np.isnan(steps["plan_uncertainty"]).all()
 
 
 def test_a_fault_stops_the_arm_and_aborts_the_trial(bench: Bench) -> None:
@@ -239,26 +250,44 @@ def test_a_fault_stops_the_arm_and_aborts_the_trial(bench: Bench) -> None:
     np.testing.assert_array_equal(trial.observations["state"][:, 0], np.arange(4))
 
 
+@pytest.mark.parametrize("max_uncertainty", [None, 0.01])
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "code"),
     [
-        np.array([np.nan, 0], np.float32),
-        np.array([np.inf, 0], np.float32),
-        np.array([0, -np.inf], np.float32),
-        np.zeros(3, np.float32),
+        ({"action": np.array([np.nan, 0], np.float32)}, "action_not_finite"),
+        ({"action": np.array([np.inf, 0], np.float32)}, "action_not_finite"),
+        ({"action": np.array([0, -np.inf], np.float32)}, "action_not_finite"),
+        (
+            {"action": np.array([np.nan, 0], np.float32), "uncertainty": np.nan},
+            "action_not_finite",
+        ),
+        ({"action": np.zeros(3, np.float32)}, "action_size"),
+        ({"value": np.nan}, "plan_not_finite"),
+        ({"value": np.inf}, "plan_not_finite"),
+        ({"uncertainty": np.nan}, "plan_not_finite"),
+        ({"uncertainty": np.inf}, "plan_not_finite"),
     ],
 )
-def test_an_insane_action_latches_and_is_not_recorded(bench: Bench, bad: np.ndarray) -> None:
+def test_an_insane_decision_latches_and_is_not_recorded_however_little_it_is_trusted(
+    bench: Bench, bad: dict[str, Any], code: str, max_uncertainty: float | None
+) -> None:
+    bench.limits = TrialLimits(max_uncertainty=max_uncertainty)
     pilot = PlannedPilot(bench.clock)
+    pilot.uncertainty = lambda _k: 0.001
     act = pilot.act
 
     def insane(observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
         choice = act(observation, is_eval=is_eval)
-        return RandomChoice(action=bad) if pilot.num_calls == 3 else choice
+        return dataclasses.replace(choice, **bad) if pilot.num_calls == 3 else choice
 
     pilot.act = insane  # type: ignore[method-assign]
     result = bench.run(pilot)
     assert result.fault is not None
+    assert result.fault.code == code
+    assert bench.env.fault is not None
+    assert bench.env.fault.code == code, "the cause stays latched"
+    with pytest.raises(RobotFault):
+        bench.env.hold()
     assert (bench.trial().outcome, bench.trial().num_steps) == (Outcome.ABORTED, 2)
 
 
@@ -277,7 +306,85 @@ def test_an_observation_that_is_not_finite_latches(bench: Bench) -> None:
     result = bench.run(PlannedPilot(bench.clock))
     assert result.fault is not None
     assert result.fault.code == "observation_not_finite"
+    assert bench.env.fault is not None
+    assert bench.env.fault.code == "observation_not_finite"
     assert bench.trial().num_steps == 1
+
+
+def blind(bench: Bench, reads: range, trouble: CameraTrouble, pilot: PlannedPilot) -> TrialResult:
+    """Runs a trial in which the camera is in trouble at some reads; the reset is read 0."""
+    bench.env = make_counting_env(
+        bench.clock, max_steps=16, camera_troubles=dict.fromkeys(reads, trouble)
+    )
+    return bench.run(pilot)
+
+
+def test_a_repeated_frame_is_planned_from_and_shows_in_the_record(bench: Bench) -> None:
+    result = blind(bench, range(4, 5), CameraTrouble.RESTAMP, PlannedPilot(bench.clock))
+    steps = bench.trial().steps
+    ages_ms = (steps["t_scheduled_ns"] - steps["t_observed_ns"]) / MS
+    assert ages_ms.tolist() == [0, 0, 0, 100] + [0] * 12
+    assert set(steps["fallback"]) == {NONE}
+    assert (result.outcome, result.summary.num_repeats) == (Outcome.FAILURE, 1)
+
+
+@pytest.mark.parametrize("trouble", [CameraTrouble.FREEZE, CameraTrouble.RESTAMP])
+def test_it_holds_while_the_camera_stands_still_and_plans_again_once_it_moves(
+    bench: Bench, trouble: CameraTrouble
+) -> None:
+    pilot = PlannedPilot(bench.clock)
+    result = blind(bench, range(4, 8), trouble, pilot)
+    steps = bench.trial().steps
+    ages_ms = (steps["t_scheduled_ns"] - steps["t_observed_ns"]) / MS
+    assert ages_ms[3:8].tolist() == [100, 200, 300, 400, 0]
+    assert steps["fallback"].tolist() == [NONE] * 5 + [HOLD, HOLD] + [NONE] * 9
+    assert (steps["action"][5:7] == 0).all()
+    assert (steps["action"][7:] != 0).all()
+    assert np.isnan(steps["plan_value"][5:7]).all()
+    assert (pilot.num_calls, result.outcome) == (14, Outcome.FAILURE)
+    assert (result.summary.num_repeats, result.summary.num_fallbacks) == (4, 2)
+
+
+def test_a_late_tick_after_a_hold_does_not_get_a_plan_from_before_it(bench: Bench) -> None:
+    bench.clock = StallingClock(dict.fromkeys(range(7, 9), 70.0))
+    pilot = PlannedPilot(bench.clock, [60.0] * 16)
+    blind(bench, range(4, 8), CameraTrouble.FREEZE, pilot)
+    fallbacks = bench.trial().steps["fallback"].tolist()
+    assert SHIFTED not in fallbacks
+    assert fallbacks[5:8] == [HOLD, HOLD, NONE]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "num_steps"),
+    [
+        (CameraTrouble.FREEZE, "camera_stale", 12),
+        (CameraTrouble.RESTAMP, "camera_stale", 12),
+        (CameraTrouble.GO_BACK, "camera_stale", 12),
+        (CameraTrouble.COUNT_ANEW, "camera_stale", 12),
+        (CameraTrouble.RUN_AHEAD, "camera_clock", 2),
+        (CameraTrouble.UNPLUG, "camera_gone", 2),
+    ],
+)
+def test_a_camera_that_stays_in_trouble_aborts_the_trial_and_latches(
+    bench: Bench, trouble: CameraTrouble, code: str, num_steps: int
+) -> None:
+    result = blind(bench, range(4, 99), trouble, PlannedPilot(bench.clock))
+    trial = bench.trial()
+    assert result.fault is not None
+    assert result.fault.code == code
+    assert code in trial.abort_reason
+    assert (result.outcome, trial.outcome) == (Outcome.ABORTED, Outcome.ABORTED)
+    assert bench.env.fault is not None
+    assert bench.env.fault.code == code
+    assert bench.ring is not None
+    assert bench.ring.control.fault.startswith(code)
+    with pytest.raises(RobotFault):
+        bench.env.hold()
+    # Read k is the observation of step k - 1; the frame of read 3 is the last good one.
+    assert trial.num_steps == num_steps
+    ages_ns = trial.steps["t_scheduled_ns"] - trial.steps["t_observed_ns"]
+    moved = trial.steps["fallback"] == NONE
+    assert (ages_ns[moved] <= 200 * MS).all(), "nothing is planned from an old frame"
 
 
 def test_a_request_to_stop_ends_the_trial_between_two_steps(bench: Bench) -> None:
