@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from robot.sim.config import SimConfig
+from services.address import DEFAULT_ADDRESS, split_address
 from services.config import build_file
 from services.config_text import to_toml
 from services.process import write_aside
@@ -27,14 +28,14 @@ _NOT_NEGATIVE = ("seed", "wait_weights_s", "unreachable_s", "upload_wait_s", "dr
 class ActorConfig:
     """One robot actor."""
 
-    learner: str = "127.0.0.1:7443"
+    learner: str = DEFAULT_ADDRESS
     """HOST:PORT of the learner."""
     actor_id: str = "sim-1"
     """Name of this actor; the learner serves one process of a name at a time."""
     robot: RobotName = "sim"
     """`sim` is the simulated xArm 7; `counting` sees the step's number and moves nothing."""
     sim: SimConfig = field(default_factory=SimConfig)
-    """The simulated workspace, for `sim`; task and sizes count for `counting` too."""
+    """The simulated workspace, for `sim`; sizes and limits of frames count for `counting` too."""
     spool: Path = Path("runs/spool")
     """Folder where trials wait for the learner. One actor, one spool."""
     reserve_bytes: int = 1 << 30
@@ -79,9 +80,12 @@ class ActorConfig:
     """How long a stop waits for the upload of what is in the spool. It is safe there anyway."""
 
     def __post_init__(self) -> None:
-        host, _, port = self.learner.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"learner must be HOST:PORT, got {self.learner!r}")
+        try:
+            _, port = split_address(self.learner)
+        except ValueError as error:
+            raise ValueError(f"learner: {error}") from error
+        if port == 0:
+            raise ValueError(f"learner: a port from 1 on is needed, got {self.learner!r}")
         if not _ACTOR_ID.fullmatch(self.actor_id):
             raise ValueError(
                 f"actor_id must be up to 63 letters, digits, dots, dashes; got {self.actor_id!r}"
