@@ -2,14 +2,15 @@
 
 `python -m services.loop RUN.toml`, started by the actor's supervisor. During a trial this process
 touches no disk, no socket and no log (`services/trial_run.py`); weights change between trials only
-(`services/trial_series.py`). Whatever ends it, the arm is stopped on the way out.
+(`services/trial_series.py`). Whatever ends it, the arm is stopped on the way out: signals are heard
+before there is an arm, and what takes seconds to load is loaded before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,14 @@ from robot.clock import Clock, MonotonicClock, SimulatedClock
 from services.actor_config import ActorConfig, ActorRun
 from services.actor_robot import make_env
 from services.logs import configure_logging
-from services.process import CannotStart, ExitCode, end_with_parent, run_to_exit_code
+from services.process import (
+    CannotStart,
+    ExitCode,
+    StopFlag,
+    end_with_parent,
+    run_to_exit_code,
+)
+from services.ring_control import LoopState
 from services.ring_memory import Ring
 from services.trial_series import LoopFailed, TrialSeries
 
@@ -29,8 +37,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_loop(run: ActorRun) -> None:
+def run_loop(run: ActorRun, stop: StopFlag) -> None:
     """Builds the robot and runs the loop; the robot is stopped and let go of in any case.
+
+    Args:
+        run: What the supervisor asked for.
+        stop: Ends the loop; set before there is a robot, none is made.
 
     Raises:
         CannotStart: The ring is another robot's, or something is not installed.
@@ -41,21 +53,20 @@ def run_loop(run: ActorRun) -> None:
     if config.pace == "real":
         clock = MonotonicClock()
         _be_urgent(config.niceness)
+    slot = _make_slot(config, ring) if config.policy == "model" else None
+    if stop.is_set:
+        ring.control.loop_state = LoopState.STOPPED
+        return
     try:
         env = make_env(config, clock)
     except ImportError as error:
         raise CannotStart(f"robot {config.robot!r} needs what is not installed: {error}") from error
-    try:
+    with contextlib.ExitStack() as ending:
+        ending.callback(env.close)
+        ending.callback(env.stop)
         if env.spec != ring.spec:
             raise CannotStart(f"robot and ring differ: {ring.spec.difference(env.spec)}")
-        slot = _make_slot(config, ring) if config.policy == "model" else None
-        series = TrialSeries(run, ring, env, clock, slot)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: series.terminate())
-        series.run()
-    finally:
-        env.stop()
-        env.close()
+        TrialSeries(run, ring, env, clock, slot, stop).run()
 
 
 def _be_urgent(niceness: int) -> None:
@@ -86,6 +97,8 @@ def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the loop that a run file describes; returns the exit code."""
+    stop = StopFlag()
+    stop.set_on_signals()
     (path,) = sys.argv[1:] if argv is None else argv
     configure_logging("loop")
     run = ActorRun.read(Path(path))
@@ -95,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         nonlocal has_failed
         try:
-            run_loop(run)
+            run_loop(run, stop)
         except LoopFailed as error:
             logger.error("event=loop_failed reason=%s", error)
             has_failed = True

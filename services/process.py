@@ -63,6 +63,23 @@ class StopRequests:
         return self._num
 
 
+class StopFlag:
+    """A wish to end that a signal handler may set at any moment, as it takes no lock."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        """Whether to end."""
+
+    def set(self) -> None:
+        """Says that it is time to end."""
+        self.is_set = True
+
+    def set_on_signals(self) -> None:
+        """Takes SIGTERM and SIGINT for that wish from now on; main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self.set())
+
+
 def stop_on_signals(stop: threading.Event, clock_s: Callable[[], float] = time.monotonic) -> None:
     """Sets `stop` on SIGTERM and SIGINT; a second request ends the process at once.
 

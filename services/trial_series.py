@@ -21,6 +21,7 @@ from robot.env import RobotEnv
 from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorRun
 from services.pilot import Pilot, RandomPilot
+from services.process import StopFlag
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring
@@ -48,10 +49,17 @@ class TrialSeries:
         env: The robot.
         clock: The robot's clock, which paces the trials.
         slot: Holds the model; None to draw actions at random.
+        stop: Ends the trial that is running as aborted, and then the loop.
     """
 
     def __init__(
-        self, run: ActorRun, ring: Ring, env: RobotEnv, clock: Clock, slot: WeightsSlot | None
+        self,
+        run: ActorRun,
+        ring: Ring,
+        env: RobotEnv,
+        clock: Clock,
+        slot: WeightsSlot | None,
+        stop: StopFlag,
     ) -> None:
         self._run, self._config = run, run.config
         self._ring, self._control = ring, ring.control
@@ -70,15 +78,11 @@ class TrialSeries:
         self._slot = slot
         self._random = RandomPilot(ring.spec.action_size, run.config.seed)
         self._num_aborted_in_a_row = 0
-        self._is_terminated = False
-
-    def terminate(self) -> None:
-        """Ends the trial that is running as aborted, and then the loop."""
-        self._is_terminated = True
+        self._stop = stop
 
     def should_stop(self) -> bool:
         """Whether to end now, in the middle of a trial if need be."""
-        return self._is_terminated or self._control.is_stop_requested != 0
+        return self._stop.is_set or self._control.is_stop_requested != 0
 
     def run(self) -> None:
         """Runs trials until there are enough, or until asked to stop.

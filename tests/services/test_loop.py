@@ -19,6 +19,7 @@ from robot.env import RobotEnv
 from robot.fakes import make_counting_env
 from robot.sim.config import SimConfig
 from services.actor_config import ActorConfig, ActorRun
+from services.process import StopFlag
 from services.records import Record, StepRecord
 from services.ring import RingReader
 from services.ring_control import LoopState
@@ -79,7 +80,8 @@ class Site:
         self.ring.control.recorder_heartbeat_ns = time.monotonic_ns()
         self.recorder = StandIn(self.ring)
         self.weights = folder / "weights"
-        self.running: list[tuple[TrialSeries, threading.Thread]] = []
+        self.stop = StopFlag()
+        self.running: list[threading.Thread] = []
 
     @property
     def spec(self) -> RobotSpec:
@@ -91,19 +93,19 @@ class Site:
             ring=self.ring.path, incarnation="i", software="test", parent_pid=1, config=config
         )
         slot = self.slot() if config.policy == "model" else None
-        return TrialSeries(run, self.ring, env or self.env, self.clock, slot)
+        return TrialSeries(run, self.ring, env or self.env, self.clock, slot, self.stop)
 
     def start(self, **changes: object) -> threading.Thread:
         """Runs a loop on a thread of its own."""
         series = self.loop(**changes)  # type: ignore[arg-type]
         thread = threading.Thread(target=series.run)
         thread.start()
-        self.running.append((series, thread))
+        self.running.append(thread)
         return thread
 
     def close(self) -> None:
-        for series, thread in self.running:
-            series.terminate()
+        self.stop.set()
+        for thread in self.running:
             thread.join()
         if self.recorder.is_alive():
             self.recorder.finish()
@@ -399,7 +401,7 @@ def test_without_a_recorder_it_fills_the_ring_and_then_waits(tmp_path: Path) -> 
 def test_it_can_be_asked_to_stop_while_it_waits(site: Site) -> None:
     thread = site.start(policy="model")
     site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
-    site.running[0][0].terminate()
+    site.stop.set()
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert site.ring.control.loop_state == LoopState.STOPPED
