@@ -101,6 +101,7 @@ class Demo:
             num_offline_successes=sum(row.is_success for row in offline),
             recorded_region_m=region_m(sim, self.settings.recorded_region),
             table_region_m=region_m(sim, sim.target_region),
+            variation=sim.variation,
             zero_shot=zero_shot,
             after=after,
             control=control,

@@ -12,7 +12,7 @@ from typing import Any
 
 from services.intervals import Rate
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "result.json"
 
 
@@ -71,6 +71,8 @@ class DemoResult:
     """Where targets stood in the offline trials: x low, x high, y low, y high. [m]"""
     table_region_m: tuple[float, float, float, float]
     """Where targets stand online and in the evaluation, likewise. [m]"""
+    variation: str
+    """What else differs online and in the evaluation: one of `VARIATIONS`, `none` for nothing."""
     zero_shot: Evaluation
     """After pretraining on the offline trials."""
     after: Evaluation

@@ -73,8 +73,8 @@ def write_report(result: DemoResult, data: ReportData, folder: Path) -> Path:
         ),
         "positions": (
             figures.draw_positions(result),
-            "The table from above: filled circles succeeded, crosses failed. Offline trials had "
-            "their targets in the shaded region only.",
+            "The table from above: filled circles succeeded, crosses failed. "
+            + _what_is_new(result),
         ),
         "timing": (
             figures.draw_timing(times),
@@ -135,8 +135,15 @@ def _head(result: DemoResult) -> str:
         f"{control}. Seed {result.seed}; {_duration(total)} on {html.escape(result.machine)}; "
         f"peak memory {result.peak_memory_bytes / 2**30:.2f} GiB. "
         f"{result.num_offline_trials} offline trials, {result.num_offline_successes} of them "
-        "successful.</p>"
+        f"successful. {_what_is_new(result)}</p>"
     )
+
+
+def _what_is_new(result: DemoResult) -> str:
+    text = "Offline trials had their targets in the shaded region only"
+    if result.variation == "none":
+        return f"{text}."
+    return f"{text}, and no {html.escape(result.variation)}."
 
 
 def _table(result: DemoResult) -> str:

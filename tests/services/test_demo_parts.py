@@ -85,6 +85,7 @@ def result(seed: int, before: int, control: int, after: int) -> DemoResult:
         num_offline_trials=1,
         num_offline_successes=1,
         recorded_region_m=(0, 1, 0, 1),
+        variation="none",
         table_region_m=(0, 1, 0, 1),
         zero_shot=evaluation(before),
         after=evaluation(after),

@@ -53,6 +53,7 @@ def result() -> DemoResult:
         num_offline_trials=100,
         num_offline_successes=55,
         recorded_region_m=(0.3, 0.35, -0.1, 0.1),
+        variation="distractor",
         table_region_m=(0.3, 0.45, -0.1, 0.1),
         zero_shot=evaluation(1, 1),
         after=evaluation(5, 4),
@@ -94,7 +95,7 @@ def test_a_result_comes_back_as_it_was_saved(result: DemoResult, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "not a demo result"), ("{}", "schema"), ('{"schema": 99}', "schema 99, this reads 1")],
+    [("{", "not a demo result"), ("{}", "schema"), ('{"schema": 99}', "schema 99, this reads 2")],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "result.json"
@@ -119,6 +120,7 @@ def test_the_report_stands_alone_and_tells_the_three_rates(
     page = report.write_report(result, data, tmp_path / "run").read_text()
     assert "1 of 6" in page
     assert "5 of 6" in page
+    assert "and no distractor." in page
     assert "2 of 6" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page
