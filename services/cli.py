@@ -74,14 +74,14 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 # What a person can do something about, by class: the message is enough, a traceback is not needed.
-EXPECTED: Mapping[str, int] = {
+EXPECTED: Mapping[str, ExitCode] = {
     "services.config.ConfigError": ExitCode.CANNOT_START,
     "services.process.CannotStart": ExitCode.CANNOT_START,
     "services.client.LearnerRefused": ExitCode.CANNOT_START,
     "protos.trial.SpecMismatch": ExitCode.CANNOT_START,
     "learner.durable.StoreLocked": ExitCode.CANNOT_START,
     "learner.ledger.StoreVersionMismatch": ExitCode.CANNOT_START,
-    "services.client.LearnerUnavailable": 4,
+    "services.client.LearnerUnavailable": ExitCode.PEER_UNREACHABLE,
     "learner.layout.StoreNotFound": ExitCode.BAD_DATA,
     "learner.ledger.LedgerCorrupt": ExitCode.BAD_DATA,
     "learner.durable.StoreFull": ExitCode.BAD_DATA,

@@ -28,8 +28,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-EXIT_PEER_UNREACHABLE = 4
-"""The process on the other side did not answer."""
 LINE_EVERY_S = 10.0
 """How often a bar becomes a line where there is no terminal."""
 _MAX_TEXT = 500

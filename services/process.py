@@ -32,9 +32,13 @@ class ExitCode(IntEnum):
     """Done, or asked to stop."""
     CRASHED = 1
     USAGE = 2
+    """The command line asks for what there is not."""
     CANNOT_START = 3
     """Starting again would end the same way: bad configuration, port in use, spec refused."""
+    PEER_UNREACHABLE = 4
+    """The process on the other side does not answer."""
     BAD_DATA = 5
+    """What was read is not what it should be."""
 
 
 class CannotStart(RuntimeError):

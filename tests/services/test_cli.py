@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -67,6 +68,12 @@ def test_every_expected_error_exists(name: str) -> None:
     assert cli.expected_code(kind.__new__(kind)) == cli.EXPECTED[name]
 
 
+def test_every_exit_code_has_one_name_and_one_line_of_help() -> None:
+    assert all(isinstance(code, ExitCode) for code in cli.EXPECTED.values())
+    assert cli.__doc__ is not None
+    assert [int(n) for n in re.findall(r"\b\d\b", cli.__doc__)] == [code.value for code in ExitCode]
+
+
 def test_what_a_person_can_mend_is_one_line_and_its_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +90,7 @@ def test_a_learner_that_does_not_answer_is_code_4(capsys: pytest.CaptureFixture[
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        assert cli.main(["status", "--learner", address]) == console.EXIT_PEER_UNREACHABLE
+        assert cli.main(["status", "--learner", address]) == ExitCode.PEER_UNREACHABLE
     assert address in capsys.readouterr().err
 
 
