@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services import cli, console
+from services import cli
 from services.process import ExitCode
 
 
