@@ -1,8 +1,7 @@
 """The learner as its callers see it: typed calls with deadlines, and few kinds of failure.
 
 Every call but the log tail is idempotent, so whoever gets `LearnerUnavailable` may simply call
-again; when, is the caller's decision (`services/backoff.py`). gRPC's own retries are off: they
-would hide from the caller what is going on.
+again; when, is the caller's decision (`services/backoff.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from protos import codec, learner_pb2_grpc
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec, SpecMismatch, TrialRejected
 from services.backoff import Backoff
+from services.channel import open_channel
 from services.leases import LeaseLost
 from services.process import software_version
 from services.records import LoopStatus
@@ -34,17 +34,7 @@ HELLO_S = 5.0
 CALL_S = 10.0
 COMMIT_S = 60.0
 TAIL_S = 24 * 3600.0
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.enable_retries", 0),
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.keepalive_time_ms", 10_000),
-    # keepalive_timeout alone does not notice a peer that froze: only this one does.
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # also how long connecting may take
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-)
+_LEASE_TTL_S = 5.0
 
 
 class LearnerUnavailable(RuntimeError):
@@ -56,7 +46,12 @@ class LearnerRefused(RuntimeError):
 
 
 class ActorIdTaken(LearnerUnavailable):
-    """Another live process has our actor id; it may end."""
+    """Another process has our actor id, and was heard not long ago."""
+
+    def __init__(self, reason: str, lease_ttl_s: float) -> None:
+        super().__init__(reason)
+        self.lease_ttl_s = lease_ttl_s
+        """How long it may be silent before another one gets the id. [s]"""
 
 
 class WeightsGone(RuntimeError):
@@ -82,7 +77,7 @@ class LearnerClient:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(address)
         self._stub: Any = learner_pb2_grpc.LearnerStub(self._channel)
 
     def close(self) -> None:
@@ -95,7 +90,7 @@ class LearnerClient:
         Raises:
             SpecMismatch: The learner expects another robot; the message lists the fields.
             LearnerRefused: The versions of the protocol do not fit.
-            ActorIdTaken: Another live process has this actor id.
+            ActorIdTaken: Another process has this actor id.
         """
         request = pb.HelloRequest(
             proto_major=codec.PROTO_MAJOR,
@@ -117,7 +112,7 @@ class LearnerClient:
             lines = "\n  ".join(["", *reply.difference])
             raise SpecMismatch(f"{reply.message} (here: learner, there: actor):{lines}")
         if reply.verdict == pb.HELLO_VERDICT_BUSY:
-            raise ActorIdTaken(reply.message)
+            raise ActorIdTaken(reply.message, reply.lease_ttl_s or _LEASE_TTL_S)
         raise LearnerRefused(reply.message or f"verdict {reply.verdict} of a newer learner")
 
     def heartbeat(

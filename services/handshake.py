@@ -36,6 +36,7 @@ def greet(
 
     Raises:
         Refused: The request is malformed.
+        TooManyActors: No further actor is allowed now.
     """
     reply = pb.HelloReply(
         learner_unix_ns=unix_ns(),
@@ -70,6 +71,7 @@ def greet(
         )
     except ActorBusy as error:
         reply.verdict, reply.message = pb.HELLO_VERDICT_BUSY, str(error)
+        reply.lease_ttl_s = leases.ttl_s
         return reply
     logger.info("event=hello actor=%s incarnation=%s", lease.actor_id, lease.incarnation)
     reply.verdict = pb.HELLO_VERDICT_OK

@@ -22,6 +22,10 @@ class ActorBusy(RuntimeError):
     """Another live process holds this actor id; the message says for how long it was silent."""
 
 
+class TooManyActors(RuntimeError):
+    """So many other actors are alive that no further one is allowed; one of them may end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActorReport:
     """What an actor last said about itself."""
@@ -86,8 +90,8 @@ class Leases:
         """Grants a lease; the same process gets the one it has.
 
         Raises:
-            ActorBusy: Another process was heard under this id within the time to live, or too many
-                actors are alive.
+            ActorBusy: Another process was heard under this id within the time to live.
+            TooManyActors: No other id is free.
         """
         now, held = self._now_s(), self._by_actor.get(actor_id)
         if held is not None and held.incarnation == incarnation:
@@ -100,7 +104,7 @@ class Leases:
         if held is None and len(self._by_actor) >= self._max_actors:
             oldest = min(self._by_actor.values(), key=lambda lease: lease.heard_s)
             if self.is_alive(oldest):
-                raise ActorBusy(f"{self._max_actors} actors are alive; no more are allowed")
+                raise TooManyActors(f"{self._max_actors} actors are alive; no more are allowed")
             held = self._by_actor.pop(oldest.actor_id)
         if held is not None:
             del self._actor_of[held.token]

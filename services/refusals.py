@@ -8,7 +8,7 @@ from grpc import StatusCode
 
 from learner.durable import StoreFull
 from protos.trial import SpecMismatch, TrialRejected
-from services.leases import LeaseLost
+from services.leases import LeaseLost, TooManyActors
 from services.server import Refused
 from services.staging import BadChunk, ChunkDamaged
 
@@ -27,7 +27,7 @@ def translate(error: Exception) -> Refused | None:
             return invalid(str(error))
         case ChunkDamaged():
             return Refused(StatusCode.ABORTED, str(error))
-        case StoreFull():
+        case StoreFull() | TooManyActors():
             return Refused(StatusCode.RESOURCE_EXHAUSTED, str(error))
         case sqlite3.OperationalError():
             return Refused(StatusCode.UNAVAILABLE, f"the store does not answer: {error}")

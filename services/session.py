@@ -3,6 +3,10 @@
 The one thread that says whether the link is up. It says so once a change, not once a try. A lease
 that was lost is asked for again; a learner that refuses us at the start is an error for a person,
 one that refuses us later (it was restarted with another configuration) leaves us recording.
+
+An actor id belongs to one process. One that finds another under its id at the start waits until
+that one's lease would have lapsed, in case it is dead; one that had the id and finds it taken has
+been replaced. Either then ends: two that take turns would deliver the trials of two robots as one.
 """
 
 from __future__ import annotations
@@ -10,12 +14,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from protos import learner_pb2 as pb
 from protos.trial import SpecMismatch
 from services.backoff import Backoff
-from services.client import ActorIdentity, LearnerClient, LearnerRefused, LearnerUnavailable
+from services.client import (
+    ActorIdentity,
+    ActorIdTaken,
+    LearnerClient,
+    LearnerRefused,
+    LearnerUnavailable,
+)
 from services.leases import LeaseLost
 from services.records import LoopLink
 from services.spool import Spool
@@ -26,6 +37,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_PERIOD_S = 1.0
 _REFUSED_PERIOD_S = 5.0
 _MISSES_ALLOWED = 1
+_LATE_CALLS_S = 1.0
+"""So long after its end a process may still be heard: a call of it was under way."""
 
 
 class Session:
@@ -38,6 +51,7 @@ class Session:
         spool: Counted for the heartbeat.
         on_hello: Called with each accepted Hello, before anybody gets its lease.
         backoff: Paces the tries.
+        now_s: Monotonic clock.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class Session:
         *,
         on_hello: Callable[[pb.HelloReply], None],
         backoff: Backoff | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._who = who
@@ -56,13 +71,15 @@ class Session:
         self._spool = spool
         self._on_hello = on_hello
         self._backoff = backoff or Backoff()
+        self._now_s = now_s
         self._changed = threading.Condition()
         self._lease_token: int | None = None
         self._was_accepted = False
+        self._taken_since_s: float | None = None
         self._last_words = ""
         self.worker = Worker("session", self._run)
         self.refusal: str | None = None
-        """Why the learner would not have us at the start; None while it has not said so."""
+        """Why the learner will not have us; set once, when trying again is of no use."""
 
     def lease(self, timeout_s: float) -> int | None:
         """Waits for a lease and returns its token; None if there is none within `timeout_s`."""
@@ -91,7 +108,13 @@ class Session:
         while not self.worker.stopping.is_set():
             try:
                 reply = self._client.hello(self._who)
-            except LearnerUnavailable as error:  # also: our actor id is taken
+            except ActorIdTaken as error:
+                self.refusal = self._why_given_up(error)
+                if self.refusal is not None:
+                    return
+                self.worker.stopping.wait(self._backoff.failed())
+                continue
+            except LearnerUnavailable as error:
                 self._say_down(error)
                 self.worker.stopping.wait(self._backoff.failed())
                 continue
@@ -110,6 +133,22 @@ class Session:
                 self._changed.notify_all()
             self._say_up(reply)
             self._keep(reply.lease_token)
+
+    def _why_given_up(self, error: ActorIdTaken) -> str | None:
+        """Returns why another process has our actor id for good; None while it may be dead."""
+        self._link.announce_link(is_up=False)
+        who = f"actor {self._who.actor_id}"
+        kept = f"{self._spool.counts().num_ready} trials are kept in {self._spool.config.root}"
+        if self._was_accepted:
+            return f"{who} was taken over by another process: {error}; {kept}"
+        now_s, wait_s = self._now_s(), error.lease_ttl_s + _LATE_CALLS_S
+        if self._taken_since_s is None:
+            self._taken_since_s = now_s
+            logger.warning("event=actor_id_taken up_to_s=%.1f reason=%s; waiting", wait_s, error)
+        # Heard within its lease, and first met before it began: it has spoken since.
+        if now_s - self._taken_since_s <= wait_s:
+            return None
+        return f"{who} is in use: {error}, or choose another actor_id; {kept}"
 
     def _keep(self, lease_token: int) -> None:
         """Sends heartbeats until the lease is lost or the learner is silent."""

@@ -18,6 +18,7 @@ from protos.trial import FALLBACK_CODES, Fallback, Outcome
 from robot.sim.config import SimConfig
 from services.actor_robot import robot_spec
 from services.process import ExitCode
+from services.ring_control import LinkState
 from services.ring_memory import ring_folder
 from tests.e2e.actor_rig import (
     QUICK,
@@ -226,6 +227,60 @@ def test_one_actor_works_in_a_spool(tmp_path: Path) -> None:
             assert second.wait(30) == ExitCode.CANNOT_START
         assert str(actor.process.pid) in second.log_text()
         assert actor.stop() == ExitCode.DONE
+
+
+def test_one_that_was_taken_over_ends_and_the_next_delivers_what_it_had(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    config = make_config(tmp_path, NOBODY, trials=None)
+    with make_ingress(tmp_path / "learner", config, "--lease-ttl-s", "3") as ingress:
+        config = dataclasses.replace(config, learner=ingress.address)
+        other = dataclasses.replace(config, spool=tmp_path / "other" / "spool")
+        with ActorProcess(tmp_path, config) as actor:
+            ring = actor.ring()
+            wait_until(lambda: len(stored(ingress.store)) > 0, what="a trial is delivered")
+            recorder = actor.pid_of("recorder")
+            assert recorder is not None
+            os.kill(recorder, signal.SIGSTOP)
+            num_complete = ring.num_complete
+            wait_until(lambda: ring.num_complete >= num_complete + 2, what="more trials are made")
+            with ActorProcess(tmp_path / "other", other) as successor:
+                theirs = successor.ring()
+                wait_until(lambda: theirs.control.link_state == LinkState.UP, what="it took over")
+                os.kill(recorder, signal.SIGCONT)
+                assert actor.wait(30) == ExitCode.CANNOT_START
+                assert "was taken over by another process" in actor.log_text()
+                wait_until(lambda: theirs.num_complete > 1, what="the other one goes on")
+                assert successor.stop() == ExitCode.DONE
+        kept = [t for t in spooled(config.spool) if t.state == "ready"]
+        assert len(kept) >= 2
+        assert not {t.trial_id for t in kept} & {r.trial_id for r, _ in stored(ingress.store)}
+        for one in (config, other):
+            with ActorProcess(tmp_path, dataclasses.replace(one, trials=1)) as again:
+                assert again.wait(60) == ExitCode.DONE
+        here = [t for folder in (config.spool, other.spool) for t in spooled(folder)]
+        assert {t.state for t in here} == {"acked"}
+        assert sorted(t.digest for t in here) == sorted(
+            trial.digest() for _, trial in stored(ingress.store)
+        )
+
+
+def test_one_whose_name_is_in_use_ends_and_keeps_its_trials(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    config = make_config(tmp_path, NOBODY, trials=None)
+    with make_ingress(tmp_path / "learner", config, "--lease-ttl-s", "3") as ingress:
+        config = dataclasses.replace(config, learner=ingress.address)
+        second = dataclasses.replace(config, spool=tmp_path / "second" / "spool")
+        with ActorProcess(tmp_path, config) as actor:
+            ring = actor.ring()
+            wait_until(lambda: ring.control.link_state == LinkState.UP, what="it has its lease")
+            with ActorProcess(tmp_path / "second", second) as late:
+                assert late.wait(30) == ExitCode.CANNOT_START
+            assert "event=actor_id_taken" in late.log_text()
+            assert "actor counter is in use" in late.log_text()
+            assert {t.state for t in spooled(second.spool)} == {"ready"}
+            delivered = len(stored(ingress.store))
+            wait_until(lambda: len(stored(ingress.store)) > delivered, what="the first goes on")
+            assert actor.stop() == ExitCode.DONE
 
 
 def test_a_learner_of_another_robot_refuses_it(tmp_path: Path, ingress: IngressProcess) -> None:

@@ -178,6 +178,16 @@ def test_verdicts_of_hello(learner: ScriptedLearner, client: LearnerClient) -> N
             client.hello(identity())
 
 
+@pytest.mark.parametrize(("told_s", "expected_s"), [(7.5, 7.5), (0.0, 5.0)])
+def test_a_name_that_is_taken_is_so_for_the_length_of_a_lease(
+    learner: ScriptedLearner, client: LearnerClient, told_s: float, expected_s: float
+) -> None:
+    learner.replies["Hello"] = pb.HelloReply(verdict=pb.HELLO_VERDICT_BUSY, lease_ttl_s=told_s)
+    with pytest.raises(ActorIdTaken) as caught:
+        client.hello(identity())
+    assert caught.value.lease_ttl_s == expected_s
+
+
 def test_lease_said_to_be_invalid_is_lost(learner: ScriptedLearner, client: LearnerClient) -> None:
     learner.replies["Heartbeat"] = pb.HeartbeatReply(is_lease_valid=False, message="taken")
     with pytest.raises(LeaseLost, match="taken"):

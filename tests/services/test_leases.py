@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from grpc import StatusCode
 
-from services.leases import ActorBusy, ActorReport, LeaseLost, Leases
+from services.leases import ActorBusy, ActorReport, LeaseLost, Leases, TooManyActors
+from services.refusals import translate
 
 
 class Clock:
@@ -93,8 +95,11 @@ def test_actors_are_bounded_and_the_longest_silent_one_makes_way(
     leases: Leases, clock: Clock
 ) -> None:
     tokens = [grant(leases, actor_id=name) for name in "abc"]
-    with pytest.raises(ActorBusy, match="3 actors are alive"):
+    with pytest.raises(TooManyActors, match="3 actors are alive") as caught:
         grant(leases, actor_id="d")
+    refused = translate(caught.value)
+    assert refused is not None
+    assert refused.code is StatusCode.RESOURCE_EXHAUSTED, "it may try again, its id is not taken"
     clock.now_s += 10.0
     leases.renew(tokens[1])
     grant(leases, actor_id="d")

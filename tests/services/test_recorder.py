@@ -16,14 +16,14 @@ from learner.weights import WeightStore
 from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import Outcome, RobotSpec
-from services.client import LearnerClient, LearnerUnavailable
+from services.client import ActorIdTaken, LearnerClient, LearnerUnavailable
 from services.process import CannotStart
 from services.recorder import Recorder, RecorderConfig
 from services.records import LoopStatus
 from services.spool import SpoolConfig
 from tests.fault_proxy import FaultProxy
 from tests.services.rig import SPEC, IngressProcess, ListLoop, deliver, identity, wait_until
-from tests.services.test_ingress import publish
+from tests.services.test_ingress import COUNTS, publish
 from tests.services.test_spool import records_of
 from tests.wire_data import make_spec, make_trial, trial_id_of
 
@@ -252,6 +252,87 @@ def test_spec_refused_later_leaves_it_recording(tmp_path: Path) -> None:
             running.record(2)
             wait_until(lambda: running.loop.num_unsent == 1 and running.loop.is_drained)
             assert not running.is_over()
+
+
+class OtherActor:
+    """Another process under the recorder's actor id, which is heard whenever it is told to."""
+
+    def __init__(self, address: str) -> None:
+        self.client = LearnerClient(address)
+        self.lease_token = 0
+
+    def is_accepted(self) -> bool:
+        try:
+            self.lease_token = self.client.hello(identity(incarnation="other")).lease_token
+        except ActorIdTaken:
+            return False
+        return True
+
+    def is_heard(self) -> bool:
+        self.client.heartbeat(self.lease_token, LoopStatus(), COUNTS)
+        return True
+
+    def leave(self) -> None:
+        self.client.heartbeat(self.lease_token, LoopStatus(), COUNTS, is_leaving=True)
+        self.client.close()
+
+
+def test_one_that_was_taken_over_ends_and_its_trials_wait_for_the_next(tmp_path: Path) -> None:
+    with (
+        IngressProcess(tmp_path / "learner", arguments=["--lease-ttl-s", "2"]) as ingress,
+        FaultProxy(ingress.address) as proxy,
+    ):
+        running = RunningRecorder(tmp_path / "spool", proxy.address)
+        running.record(1)
+        wait_until(lambda: len(running.loop.acked) == 1)
+        proxy.cut()
+        running.record(2, 3)
+        wait_until(lambda: running.loop.is_drained)
+        other = OtherActor(ingress.address)
+        wait_until(other.is_accepted, what="the lease of the one that was cut off lapses")
+        proxy.heal()
+        wait_until(lambda: other.is_heard() and running.is_over(), what="the old one ends")
+        assert isinstance(running.error, CannotStart)
+        assert "arm-1 was taken over by another process" in str(running.error)
+        assert f"2 trials are kept in {tmp_path / 'spool'}" in str(running.error)
+        assert running.loop.links[-1] is False
+        assert digests(ingress) == expected(1)
+        other.leave()
+        with RunningRecorder(tmp_path / "spool", ingress.address, incarnation="i-2") as again:
+            wait_until(lambda: len(again.loop.acked) == 3, what="the rest is delivered")
+        assert digests(ingress) == expected(1, 2, 3)
+
+
+def test_one_whose_id_is_in_use_waits_for_the_lease_and_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with IngressProcess(tmp_path / "learner", arguments=["--lease-ttl-s", "1"]) as ingress:
+        other = OtherActor(ingress.address)
+        assert other.is_accepted()
+        began = time.monotonic()
+        running = RunningRecorder(tmp_path / "spool", ingress.address)
+        running.record(1)
+        wait_until(lambda: other.is_heard() and running.is_over(), what="it gives up")
+        took_s = time.monotonic() - began
+        assert "arm-1 is in use" in str(running.error)
+        assert f"1 trials are kept in {tmp_path / 'spool'}" in str(running.error)
+        assert caplog.text.count("event=actor_id_taken up_to_s=2.0") == 1
+        assert took_s > 2.0, "the other one could have been dead"
+        assert digests(ingress) == {}
+        other.leave()
+
+
+def test_one_that_died_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with IngressProcess(tmp_path / "learner", arguments=["--lease-ttl-s", "1"]) as ingress:
+        dead = OtherActor(ingress.address)
+        assert dead.is_accepted()
+        dead.client.close()
+        with RunningRecorder(tmp_path / "spool", ingress.address) as running:
+            running.record(1)
+            wait_until(lambda: len(running.loop.acked) == 1)
+        assert "event=actor_id_taken" in caplog.text
 
 
 def test_full_spool_is_said_and_nothing_is_lost(ingress: IngressProcess, tmp_path: Path) -> None:
