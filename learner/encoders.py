@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from learner.networks import BoundedHead, Hidden, NetworkConfig, initialise
+from learner.network_config import NetworkConfig
+from learner.networks import BoundedHead, Hidden, initialise
 from learner.pointwise import BLOCK_FRAMES, in_blocks, widened
 from protos.trial import FieldSpec, RobotSpec
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from learner.encoders import ObservationEncoder, StateEncoder
-from learner.networks import BoundedHead, Ensemble, NetworkConfig, NormedMlp
+from learner.network_config import NetworkConfig
+from learner.networks import BoundedHead, Ensemble, NormedMlp
 from protos.trial import RobotSpec
 
 POLICY_STD = 0.05

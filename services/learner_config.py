@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import deploy
-from learner.algorithms.fowm import FowmConfig
+from learner.algorithms.fowm_config import FowmConfig
 from learner.algorithms.registry import AlgorithmConfig, policy_config_to_json
 from learner.ray_trainer import RayConfig
 from learner.trainer_config import TrainerConfig, TrainerJob

@@ -283,14 +283,38 @@ def test_a_circle_is_found() -> None:
         ("services.ingress", {"torch", "ray", "mujoco"}),
         ("services.recorder", {"torch", "ray", "zarr", "mujoco"}),
         ("services.learner", {"torch", "mujoco", "ray", "zarr"}),
+        ("services.learner_config", {"torch", "mujoco", "ray", "zarr"}),
+        ("learner.algorithms.registry", {"torch"}),
+        ("learner.ray_trainer", {"torch", "ray"}),
         ("services.actor", {"torch", "ray", "zarr"}),
         ("robot.env", {"torch", "grpc", "ray", "zarr", "mujoco"}),
     ],
 )
 def test_a_process_does_not_load_what_it_does_not_need(module: str, absent: set[str]) -> None:
-    code = f"import sys, {module}; print(*sorted(set(sys.modules) & {absent!r}))"
+    assert loaded_by(f"import {module}") & absent == set()
+
+
+def test_the_learner_s_own_process_does_without_torch() -> None:
+    loaded = loaded_by(
+        "import services.learner, learner.ray_trainer\n"
+        "from services import learner_config\n"
+        "from services.config_text import to_toml\n"
+        "argv = ['--config', 'deploy/configs/demo-learner.toml']\n"
+        "config = learner_config.load(argv)\n"
+        "to_toml(config), learner.ray_trainer.RaySupervisor(config.job(), config.ray)"
+    )
+    assert loaded & {"torch", "zarr", "mujoco"} == set()
+    assert "learner.algorithms.fowm_config" in loaded
+
+
+def loaded_by(code: str) -> set[str]:
+    """Runs code in a process of its own; returns the modules that are loaded then."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    return set(done.stdout.split())

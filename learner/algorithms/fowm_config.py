@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from learner.mppi import PlannerConfig
-from learner.networks import NetworkConfig
+from learner.network_config import NetworkConfig
+from learner.planner_config import PlannerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

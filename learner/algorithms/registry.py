@@ -1,4 +1,8 @@
-"""The algorithms by name: how a configuration becomes a learner, a policy, or text and back."""
+"""The algorithms by name: how a configuration becomes a learner, a policy, or text and back.
+
+Torch is loaded with the first learner or policy: a process that only reads configurations needs
+none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ import dataclasses
 import json
 import types
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from learner.algorithms.base import Algorithm, Policy
-from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
-from learner.algorithms.fowm_policy import FowmPolicy
+from learner.algorithms.fowm_config import FowmConfig
 from protos.trial import RobotSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from learner.algorithms.base import Algorithm, Policy
 
 AlgorithmConfig = FowmConfig
 """Union of the configurations of all algorithms."""
@@ -25,6 +30,8 @@ def make_algorithm(
     config: AlgorithmConfig, spec: RobotSpec, device: torch.device | str, seed: int
 ) -> Algorithm:
     """Returns the learner that `config` describes, untrained."""
+    from learner.algorithms.fowm import FowmAlgorithm
+
     return FowmAlgorithm(config, spec, device, seed)
 
 
@@ -32,6 +39,8 @@ def make_policy(
     config: AlgorithmConfig, spec: RobotSpec, device: torch.device | str, seed: int
 ) -> Policy:
     """Returns the policy that acts for `config`, with random weights until `load`."""
+    from learner.algorithms.fowm_policy import FowmPolicy
+
     return FowmPolicy(config, spec, device, seed)
 
 

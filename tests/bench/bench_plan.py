@@ -17,13 +17,14 @@ from torch import Tensor
 
 from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
 from learner.capture import StaticCall
-from learner.mppi import PlanDraws, PlannerConfig, PlanResult, draw_plan, plan
+from learner.mppi import PlanDraws, PlanResult, draw_plan, plan
 from learner.networks import set_execution
+from learner.planner_config import PlannerConfig
 from learner.pointwise import FusedSteps
 from learner.world_model import ActorModel
 from tests.bench import point_reach
-from tests.bench.bench_sampling import Row
 from tests.bench.interleaved import Comparison, compare, machine, time_in_turns
+from tests.bench.row import Row
 from tests.learner import plain_fowm
 
 BASELINE = "plain"
@@ -96,12 +97,11 @@ def measure_all(
     plans = {"plan, all candidates, fp32": make_plan(algorithm, device)}
     plans["plan, all candidates, bf16"] = make_plan(algorithm, device, is_half=True)
     if on_cpu:
-        pruned = {"search": "pruned"}
-        plans["plan, pruned, fp32"] = make_plan(algorithm, device, **pruned)
-        plans["plan, pruned, bf16"] = make_plan(algorithm, device, is_half=True, **pruned)
+        plans["plan, pruned, fp32"] = make_plan(algorithm, device, search="pruned")
+        plans["plan, pruned, bf16"] = make_plan(algorithm, device, is_half=True, search="pruned")
         if with_compiler:
             plans["plan, pruned, bf16, compiled"] = make_plan(
-                algorithm, device, is_half=True, is_fused=True, **pruned
+                algorithm, device, is_half=True, is_fused=True, search="pruned"
             )
     else:
         plans["plan, CUDA graph, fp32"] = make_plan(algorithm, device, is_recorded=True)

@@ -4,7 +4,7 @@ import torch
 
 from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
 from learner.batch import Batch
-from learner.mppi import PlannerConfig
+from learner.planner_config import PlannerConfig
 from protos.trial import FieldSpec, RobotSpec
 
 SMALL_PLANNER = PlannerConfig(num_samples=48, num_elites=10, iterations=3)

@@ -5,7 +5,7 @@ import torch
 from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
 from learner.algorithms.registry import make_algorithm, make_policy
 from learner.batch import Batch
-from learner.mppi import PlannerConfig
+from learner.planner_config import PlannerConfig
 from tests.contracts.algorithm import AlgorithmContract
 from tests.learner import chain
 from tests.learner.fowm_cases import make_spec

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from learner import candidates
-from learner.mppi import PlanDraws, PlannerConfig, act_with_policy, draw_plan, plan, refit
+from learner.mppi import PlanDraws, act_with_policy, draw_plan, plan, refit
+from learner.planner_config import PlannerConfig
 from tests.learner import plain_fowm
 from tests.learner.fowm_cases import (
     SMALL_PLANNER,

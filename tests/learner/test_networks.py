@@ -6,7 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from learner.encoders import ConvEncoder, ObservationEncoder, SpatialSoftmaxEncoder, StateEncoder
-from learner.networks import Ensemble, NetworkConfig, NormedMlp, set_execution
+from learner.network_config import NetworkConfig
+from learner.networks import Ensemble, NormedMlp, set_execution
 from learner.pointwise import FusedSteps, elu, in_blocks, mish, widened
 from learner.world_model import TargetModel, WorldModel
 from protos.trial import FieldSpec, RobotSpec

@@ -11,7 +11,7 @@ from learner.algorithms.base import DivergedError, UpdateResult
 from learner.algorithms.fowm import FowmConfig
 from learner.algorithms.registry import policy_config_to_json
 from learner.batch import Batch
-from learner.mppi import PlannerConfig
+from learner.planner_config import PlannerConfig
 from learner.store import TrialStore
 from learner.trainer import Trainer
 from learner.trainer_config import TrainerConfig, TrainerJob

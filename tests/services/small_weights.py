@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from learner.algorithms.registry import make_algorithm, policy_config_to_json
-from learner.mppi import PlannerConfig
+from learner.planner_config import PlannerConfig
 from learner.weights import WeightsManifest, WeightStore
 from protos.trial import RobotSpec
 from tests.learner.fowm_cases import make_config

@@ -146,6 +146,9 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
         assert (told["weights_version"], told["trials"]) == (1, 1)
         assert cli.main(["eval", "--learner", address, *asked, "--weights", "7"]) == 3
         assert "offers weights v1, not v7" in capsys.readouterr().err
+        assert "libtorch" not in Path(f"/proc/{child.pid}/maps").read_text(), (
+            "only the trainer needs it"
+        )
         everybody = descendants(child.pid)
         assert len(everybody) > 3
         assert child.stop() == ExitCode.DONE, child.log_tail()
