@@ -16,7 +16,8 @@ from protos.trial import (
     new_trial_id,
     step_fields,
 )
-from robot.env import Observation, RobotEnv
+from robot.env import RobotEnv
+from robot.observation import Observation
 
 
 class Expert(Protocol):

@@ -8,40 +8,17 @@ commanded target (see `robot.safety`). Nothing here ends a trial but `terminated
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 
-from protos.trial import FieldSpec, RobotSpec
+from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.frames import FrameLimits, FrameWatch
-from robot.interfaces import Arm, ArmState, Camera, Reward, RobotFault, Task
+from robot.interfaces import Arm, Camera, Reward, RobotFault, Task
+from robot.observation import Observation, reduce_image, state_vector
 from robot.safety import SafetyGate
-
-STATE_SIZE = 8
-STATE_UNIT = (
-    "tool x y z (m, base frame); roll in [0, 2 pi), pitch, yaw (rad); gripper opening "
-    "(0 closed .. 1 open); gripper stuck (0 or 1)"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """What the robot knew at one moment."""
-
-    fields: Mapping[str, np.ndarray]
-    """One array a field of the spec, with its dtype and shape."""
-    t_observed_ns: int
-    """When the oldest of its camera frames was taken, monotonic; a frame that is shown again keeps
-    the time of the first time."""
-    is_stale: bool = False
-    """A camera shows nothing new enough to act upon: hold."""
-    truth: Mapping[str, Any] | None = None
-    """Where things really are, in simulation; never part of a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +41,6 @@ class TimeStep:
     reward: float
     terminated: bool
     applied: Applied
-
-
-def make_spec(
-    *,
-    task: str,
-    camera_names: Sequence[str],
-    image_size: int,
-    action_names: Sequence[str],
-    action_scale: Sequence[float],
-    control_hz: float,
-    max_steps: int,
-) -> RobotSpec:
-    """Returns the spec of a robot with square colour images and the state of 8 numbers."""
-    images = tuple(
-        FieldSpec(
-            name=f"image.{name}", dtype="uint8", shape=(image_size, image_size, 3), unit="RGB"
-        )
-        for name in camera_names
-    )
-    state = FieldSpec(name="state", dtype="float32", shape=(STATE_SIZE,), unit=STATE_UNIT)
-    return RobotSpec(
-        task=task,
-        observations=(*images, state),
-        action_names=tuple(action_names),
-        action_scale=tuple(action_scale),
-        control_hz=control_hz,
-        max_steps=max_steps,
-    )
 
 
 class RobotEnv:
@@ -266,40 +215,3 @@ class RobotEnv:
         for camera in self._cameras.values():
             camera.close()
         self._arm.close()
-
-
-def reduce_image(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Crops the middle square of an image and averages it down to `shape`.
-
-    Args:
-        image: uint8. [Y, X, C]
-        shape: Wanted [Y, X, C], no larger than the square.
-    """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    if square.shape == shape:
-        return np.ascontiguousarray(square).copy()
-    if side < max(shape[:2]):
-        raise ValueError(f"the camera gives {image.shape}, too small for {shape}")
-    return cv2.resize(square, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-
-
-def state_vector(state: ArmState) -> np.ndarray:
-    """Returns the observed state, float32 [8], see `STATE_UNIT`.
-
-    Roll is taken in [0, 2 pi): a tool that points down has roll pi, where the usual range jumps.
-    """
-    roll, pitch, yaw = state.rotation_rad
-    return np.array(
-        [
-            *state.position_m,
-            roll % (2 * math.pi),
-            pitch,
-            yaw,
-            state.gripper_opening,
-            float(state.is_gripper_stuck),
-        ],
-        dtype=np.float32,
-    )

@@ -14,7 +14,7 @@ from learner.weights import WeightStore
 from protos.trial import Provenance, RobotSpec, Source, SpecMismatch, Trial
 from robot.clock import SimulatedClock
 from robot.collect import collect_trial
-from robot.env import Observation
+from robot.observation import Observation
 from robot.sim.config import SimConfig
 from robot.sim.env import make_sim_env
 from services.process import software_version

@@ -33,8 +33,9 @@ import numpy as np
 
 from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, step_fields
 from robot.clock import Clock, Tick, Ticker
-from robot.env import Applied, Observation, RobotEnv
+from robot.env import Applied, RobotEnv
 from robot.interfaces import RobotFault
+from robot.observation import Observation
 from services.pilot import Pilot, fault_of
 from services.ring import RingWriter
 from services.ring_control import Control, LoopState

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from protos.trial import RobotSpec
 from robot.clock import Clock
-from robot.env import RobotEnv, make_spec
+from robot.env import RobotEnv
 from robot.interfaces import Reward, Task
+from robot.observation import make_spec
 from robot.rewards import PickReward, ReachReward
 from robot.safety import GRIPPER_AXIS, SafetyGate
 from robot.sim.config import SimConfig

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robot.env import Observation
+from robot.observation import Observation
 from robot.sim.config import SimConfig
 
 

@@ -15,7 +15,8 @@ from protos.trial import (
 )
 from robot.clock import SimulatedClock
 from robot.collect import collect_trial
-from robot.fakes import CameraTrouble, make_counting_env
+from robot.fakes import make_counting_env
+from robot.faulty_camera import CameraTrouble
 from robot.sim.config import SimConfig
 from robot.sim.experts import Explorer
 from robot.sim.offline import EXPERT_NOTE, EXPLORER_NOTE, OfflineDataConfig, make_offline_trials

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from robot.clock import MonotonicClock, SimulatedClock
-from robot.env import RobotEnv, reduce_image, state_vector
+from robot.env import RobotEnv
 from robot.fakes import make_counting_env
 from robot.interfaces import ArmState, RobotFault
+from robot.observation import reduce_image, state_vector
 from robot.sim.config import SimConfig
 from robot.sim.env import make_sim_env
 from tests.robot.doubles import make_blind_env

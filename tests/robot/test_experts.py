@@ -5,7 +5,7 @@ import pytest
 
 from protos.trial import Provenance, Source, Trial
 from robot.collect import collect_trial
-from robot.env import Observation
+from robot.observation import Observation
 from robot.sim.config import SimConfig
 from robot.sim.experts import Explorer, PickExpert, ReachExpert
 from tests.robot.doubles import make_blind_env

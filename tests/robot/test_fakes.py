@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from robot.clock import SimulatedClock
-from robot.fakes import CameraTrouble, CountingArm, CountingCamera, FaultyArm, FaultyCamera
+from robot.fakes import CountingArm, CountingCamera, FaultyArm
+from robot.faulty_camera import CameraTrouble, FaultyCamera
 from robot.interfaces import RobotFault
 from robot.sim.arm import SimArm
 from robot.sim.config import SimConfig

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 
 from robot.clock import SimulatedClock
-from robot.env import RobotEnv, make_spec
-from robot.fakes import (
-    CameraTrouble,
-    CountingArm,
-    CountingCamera,
-    CountingTask,
-    FaultyCamera,
-    make_counting_env,
-)
+from robot.env import RobotEnv
+from robot.fakes import CountingArm, CountingCamera, CountingTask, make_counting_env
+from robot.faulty_camera import CameraTrouble, FaultyCamera
 from robot.frames import FrameLimits, FrameWatch, Sighting
 from robot.interfaces import Frame, RobotFault
+from robot.observation import make_spec
 from robot.sim.config import SimConfig
 from robot.sim.env import make_sim_env
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from robot.clock import SimulatedClock
-from robot.env import reduce_image
 from robot.interfaces import Frame, RobotFault, StartPose
+from robot.observation import reduce_image
 from robot.sim import camera as camera_module
 from robot.sim.arm import SimArm
 from robot.sim.camera import SimCamera

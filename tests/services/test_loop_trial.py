@@ -15,7 +15,8 @@ import pytest
 from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, Source, Trial, new_trial_id
 from robot.clock import SimulatedClock
 from robot.env import RobotEnv
-from robot.fakes import CameraTrouble, make_counting_env
+from robot.fakes import make_counting_env
+from robot.faulty_camera import CameraTrouble
 from robot.interfaces import RobotFault
 from services.pilot import Pilot, RandomChoice, RandomPilot
 from services.ring import RingReader, RingWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robot.env import STATE_UNIT
+from robot.observation import STATE_UNIT
 
 LEARNER = f"""
 device = "cpu"
