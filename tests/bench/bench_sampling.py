@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,20 +19,11 @@ from learner.replay import Replay
 from learner.sampler import Mixture
 from learner.store import TrialStore
 from protos.trial import RobotSpec, Source, Trial
+from tests.bench.row import Row
 from tests.learner.trials import make_spec, make_trial
 
 BATCH_SIZE, HORIZON, IMAGE_SIZE, NUM_STEPS = 256, 5, 84, 25
 NUM_OFFLINE, NUM_ONLINE = 120, 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One figure of the table."""
-
-    figure: str
-    value: float
-    unit: str
-    target: str
 
 
 def seconds_of(call: Callable[[], object], repeats: int) -> float:
@@ -124,4 +114,4 @@ def sampling_rows(spec: RobotSpec, trials: list[Trial], device: str) -> list[Row
 
 if __name__ == "__main__":
     for row in measure():
-        sys.stdout.write(f"{row.figure:<58} {row.value:10.2f} {row.unit:<4} {row.target}\n")
+        sys.stdout.write(f"{row}\n")

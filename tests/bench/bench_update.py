@@ -13,8 +13,8 @@ import sys
 import torch
 
 from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
-from tests.bench.bench_sampling import Row
 from tests.bench.interleaved import Comparison, compare, machine, time_in_turns
+from tests.bench.row import Row
 from tests.learner.fowm_cases import make_batch, make_spec
 from tests.learner.plain_fowm import PlainFowm, grid_shift
 

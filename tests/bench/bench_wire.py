@@ -13,7 +13,7 @@ import numpy as np
 from protos import learner_pb2
 from protos.codec import cut_chunks, encode_trial
 from protos.trial import Trial
-from tests.bench.bench_sampling import Row
+from tests.bench.row import Row
 from tests.learner.trials import make_spec, make_trial
 
 MIB = 1 << 20
@@ -56,4 +56,4 @@ def measure() -> list[Row]:
 
 if __name__ == "__main__":
     for row in measure():
-        sys.stdout.write(f"{row.figure:<70} {row.value:10.2f} {row.unit:<4} {row.target}\n")
+        sys.stdout.write(f"{row}\n")

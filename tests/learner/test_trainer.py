@@ -20,7 +20,7 @@ import torch
 
 from learner import durable
 from learner.algorithms.base import DivergedError
-from learner.checkpoint import CheckpointStore
+from learner.checkpoint import Checkpoint, CheckpointStore
 from learner.durable import FAILPOINT_VARIABLE, StoreLocked
 from learner.run_state import CheckpointMismatch
 from learner.status import TrainerState, read_status
@@ -401,7 +401,7 @@ def train_in_process(job: TrainerJob, path: Path, failpoint: str = "") -> int:
     return done.returncode
 
 
-def test_killed_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
+def train_straight_and_killed(folder: Path) -> tuple[Checkpoint, Checkpoint]:
     """200 updates at once; and 100, SIGKILL during the next checkpoint, resumed, 100 more."""
     config = TrainerConfig(
         num_pretrain_updates=60,
@@ -417,7 +417,7 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
     )
     jobs = []
     for name in ("straight", "killed"):
-        job = make_fowm_job(str(tmp_path / name), config)
+        job = make_fowm_job(str(folder / name), config)
         jobs.append(job)
         store = TrialStore.open(Path(job.store))
         for number in range(8):
@@ -432,15 +432,22 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
                 )
             )
         store.close()
-    assert train_in_process(jobs[0], tmp_path / "job.json") == 0
+    assert train_in_process(jobs[0], folder / "job.json") == 0
     # The third checkpoint is the one of update 150, so 100 is the newest that is whole.
-    code = train_in_process(jobs[1], tmp_path / "job.json", "checkpoint.written:3")
+    code = train_in_process(jobs[1], folder / "job.json", "checkpoint.written:3")
     assert code == -signal.SIGKILL
     assert CheckpointStore(Path(jobs[1].store) / "checkpoints").load_latest().num_updates == 100
-    assert train_in_process(jobs[1], tmp_path / "job.json") == 0
+    assert train_in_process(jobs[1], folder / "job.json") == 0
     straight, killed = (
         CheckpointStore(Path(job.store) / "checkpoints").load_latest() for job in jobs
     )
+    assert straight is not None
+    assert killed is not None
+    return straight, killed
+
+
+def test_killed_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
+    straight, killed = train_straight_and_killed(tmp_path)
     assert straight.num_updates == killed.num_updates == 200
     assert_equal(straight.parts["algorithm"], killed.parts["algorithm"])
     assert_equal(straight.parts["replay"], killed.parts["replay"])

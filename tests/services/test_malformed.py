@@ -124,6 +124,17 @@ def _waits(kind: type[Message], request: bytes) -> bool:
     return bool(getattr(message, "is_following", False) or getattr(message, "wait_s", 0.0) > 0)
 
 
+def malformed(method: str, lease_token: int, rng: random.Random, num: int) -> list[bytes]:
+    """Returns requests of every kind to one method."""
+    name = SERVICE.methods_by_name[method].input_type.name
+    valid, requests = _valid(name, lease_token), []
+    while len(requests) < num:
+        request = rng.choice(KINDS)(rng, valid)
+        if not _waits(type(GOLDEN[name]), request):
+            requests.append(request)
+    return requests
+
+
 def bombard(address: str, method: str, requests: Iterator[bytes]) -> dict[grpc.StatusCode, int]:
     """Sends each request, many at once; counts the answers by status."""
     answers: dict[grpc.StatusCode, int] = {}
@@ -157,13 +168,7 @@ def _collect(pending: list, answers: dict[grpc.StatusCode, int], *, is_stream: b
 def _attack(ingress: IngressProcess, method: str, num_messages: int, seed: int) -> None:
     client = LearnerClient(ingress.address)
     lease = client.hello(identity()).lease_token
-    rng = random.Random(seed)
-    name = SERVICE.methods_by_name[method].input_type.name
-    valid, requests = _valid(name, lease), []
-    while len(requests) < min(num_messages, 2_000):
-        request = rng.choice(KINDS)(rng, valid)
-        if not _waits(type(GOLDEN[name]), request):
-            requests.append(request)
+    requests = malformed(method, lease, random.Random(seed), min(num_messages, 2_000))
     bombard(ingress.address, method, iter(requests[:500]))  # pools fill up once
     before = resident_bytes(ingress.pid)
     stream = (requests[i % len(requests)] for i in range(num_messages))
