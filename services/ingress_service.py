@@ -31,7 +31,7 @@ from services.feed import Feed, LiveEvents
 from services.handshake import MAX_LINE_CHARS, actor_status, greet
 from services.leases import ActorReport, LeaseLost, Leases
 from services.process import software_version
-from services.pulse import Pulse, wait_for_any, weights_ref
+from services.pulse import Pulse, trained_through, wait_for_any, weights_ref
 from services.refusals import invalid
 from services.server import Refused
 
@@ -140,7 +140,7 @@ class Ingress:
             is_lease_valid=True,
             latest_weights=weights_ref(beat.weights),
             trainer=beat.trainer,
-            trained_ledger_seq=beat.weights.ledger_seq if beat.weights else 0,
+            trained_ledger_seq=trained_through(beat),
             ledger_seq=beat.ledger_seq,
         )
         report = ActorReport(

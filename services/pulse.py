@@ -145,6 +145,25 @@ class Pulse:
             return self.beat.trainer
 
 
+def trained_through(beat: Beat) -> int:
+    """Returns the newest row of the ledger that the newest weights are the last word on.
+
+    Weights name the row that they were trained through. A row after it that left nothing to train
+    on (aborted, an evaluation, not readable) brings no new weights: once the trainer has seen it,
+    owes nothing and stands where it published them, it is done with that row too.
+    """
+    weights, trainer = beat.weights, beat.trainer
+    if weights is None:
+        return 0
+    is_settled = (
+        trainer is not None
+        and trainer.updates_owed == 0
+        and trainer.weights_version == weights.version
+        and trainer.num_updates == weights.train_step
+    )
+    return max(weights.ledger_seq, trainer.ledger_seq if trainer and is_settled else 0)
+
+
 def weights_ref(manifest: WeightsManifest | None) -> pb.WeightsRef | None:
     """Turns a manifest into its short form for the wire."""
     if manifest is None:

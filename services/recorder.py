@@ -129,8 +129,8 @@ class Recorder:
         if self.spool.open_trial_id is not None:
             self._resume_until_s = self._now_s() + _RESUME_S
         self._announce_unsent()
-        if (acked := self.spool.last_acked()) is not None:
-            self._loop.announce_acked(trial_id=acked[0], ledger_seq=acked[1])
+        if (settled := self.spool.last_settled()) is not None:
+            self._loop.announce_acked(trial_id=settled[0], ledger_seq=settled[1])
         kept = self._weights.announce_kept()
         logger.info(
             "event=recording spool=%s waiting_trials=%d weights=%d",

@@ -7,6 +7,7 @@ recorded is a valid trial after each record, also when the loop dies before the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,8 @@ import numpy as np
 from protos.trial import Outcome, Provenance, RobotSpec
 
 LOST_END = "the loop died during the trial"
+MAX_WEIGHTS_VERSION = (1 << 23) - 1
+WEIGHTS_TAG_BITS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,35 @@ class LoopStatus:
     fault: str = ""
 
 
+@dataclass(frozen=True)
+class WeightsMark:
+    """Which weights: a version, and a part of the digest of its manifest.
+
+    The number alone does not say it. Versions count from 1 again at a learner that was started on
+    a fresh store, and the weights of two may be alike to the bit and be planned with differently.
+    """
+
+    version: int
+    """1 .. MAX_WEIGHTS_VERSION; 0 for none."""
+    tag: int
+    """The first `WEIGHTS_TAG_BITS` of the SHA-256 of the manifest's text; 0 for none."""
+
+    @classmethod
+    def of(cls, version: int, manifest_json: str) -> WeightsMark:
+        """Returns the mark of a version.
+
+        Raises:
+            ValueError: The version is none that can be marked.
+        """
+        if not 0 < version <= MAX_WEIGHTS_VERSION:
+            raise ValueError(f"weights version {version} is not in 1 .. {MAX_WEIGHTS_VERSION}")
+        digest = hashlib.sha256(manifest_json.encode()).digest()
+        return cls(version, int.from_bytes(digest[: WEIGHTS_TAG_BITS // 8], "big"))
+
+
+NO_WEIGHTS = WeightsMark(0, 0)
+
+
 class LoopLink(Protocol):
     """What the recorder and the loop tell each other besides records."""
 
@@ -91,7 +123,7 @@ class LoopLink(Protocol):
         """Returns the loop's latest word about itself."""
         ...
 
-    def announce_weights(self, version: int) -> None:
+    def announce_weights(self, mark: WeightsMark) -> None:
         """Says that SPOOL/weights/VERSION holds the newest verified weights."""
         ...
 
@@ -106,8 +138,17 @@ class LoopLink(Protocol):
     def announce_acked(self, *, trial_id: str, ledger_seq: int) -> None:
         """Says that the learner holds a trial, and as which row of its ledger.
 
-        The loop waits at the end of a trial for weights that are trained through that row. Said
-        again for the last one after a restart of the recorder.
+        The loop waits at the end of a trial for weights that are trained through that row; row 0 is
+        that of a trial that no learner will ever train on. Said again for the last one after a
+        restart of the recorder.
+        """
+        ...
+
+    def announce_trained(self, *, version: int, ledger_seq: int) -> None:
+        """Says that the learner is done with its ledger up to a row, and what came of it.
+
+        Weights of that version are then all that there will be, also if there was nothing in those
+        rows to learn from.
         """
         ...
 

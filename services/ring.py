@@ -29,7 +29,14 @@ from protos.trial import (
     TrialRejected,
     step_fields,
 )
-from services.records import LoopStatus, Record, StepRecord, TrialBegin, TrialEnd
+from services.records import (
+    LoopStatus,
+    Record,
+    StepRecord,
+    TrialBegin,
+    TrialEnd,
+    WeightsMark,
+)
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import (
     COLUMN,
@@ -202,12 +209,8 @@ class RingReader:
     def _instead_of(self, position: int) -> TrialEnd | None:
         """Returns the end of the open trial, to stand for a damaged record: it may be its last."""
         lost = self._open
-        logger.error(
-            "event=record_damaged record=%d trial=%s; the trial ends as aborted, those after it go "
-            "on",
-            position,
-            lost.trial_id if lost is not None else "unknown",
-        )
+        trial_id = "unknown" if lost is None else lost.trial_id
+        logger.error("event=record_damaged record=%d trial=%s ends=aborted", position, trial_id)
         if lost is None:
             return None
         return TrialEnd(number=lost.number, outcome=Outcome.ABORTED, abort_reason=DAMAGED)
@@ -228,9 +231,9 @@ class RingReader:
             fault=control.fault,
         )
 
-    def announce_weights(self, version: int) -> None:
+    def announce_weights(self, mark: WeightsMark) -> None:
         """Says that SPOOL/weights/VERSION holds the newest verified weights."""
-        self._ring.control.weights_announced = version
+        self._ring.control.announced_weights = mark
 
     def announce_room(self, *, has_room: bool) -> None:
         """Says whether the spool has room for one more trial; without it none may begin."""
@@ -248,6 +251,10 @@ class RingReader:
         number, newest_id = self._ring.last_trial
         if trial_id == newest_id:
             self._ring.control.set_acked(number, ledger_seq)
+
+    def announce_trained(self, *, version: int, ledger_seq: int) -> None:
+        """Says that weights of a version are all that comes of the ledger up to a row."""
+        self._ring.control.set_trained(version, ledger_seq)
 
     def announce_unsent(self, num_trials: int) -> None:
         """Says how many trials of the spool wait for an acknowledgement; before each `commit`."""

@@ -15,6 +15,8 @@ from typing import overload
 
 import numpy as np
 
+from services.records import WEIGHTS_TAG_BITS, WeightsMark
+
 PAGE_BYTES = 4096
 _NUM_WORDS = 256
 _TEXT_OFFSET = _NUM_WORDS * 8
@@ -85,7 +87,7 @@ class Control:
     num_ticks = Word(50)
     num_missed = Word(51)
     """Steps commanded later than one period after their schedule."""
-    weights_in_use = Word(52)
+    _used_weights = Word(52)
     num_swaps = Word(53)
     last_swap_ns = Word(54)
     """How long the last change of weights took."""
@@ -98,13 +100,13 @@ class Control:
     recorder_heartbeat_ns = Word(80)
     link_state = Word(81)
     link_since_ns = Word(82)
-    weights_announced = Word(83)
-    """Newest version that lies verified in the spool's weights folder; 0 for none."""
+    _announced_weights = Word(83)
     unsent_trials = Word(84)
     """Trials in the spool without an acknowledgement, of earlier runs too."""
     is_spool_full = Word(85)
     """1 while the spool has no room for one more trial."""
     _acked = Word(86)
+    _trained = Word(87)
 
     # The supervisor.
     is_stop_requested = Word(112)
@@ -127,17 +129,69 @@ class Control:
         self._fault_bytes = len(raw)
 
     @property
+    def announced_weights(self) -> WeightsMark:
+        """Newest weights that lie verified in the spool's weights folder."""
+        return WeightsMark(*_unpack(self._announced_weights, WEIGHTS_TAG_BITS))
+
+    @announced_weights.setter
+    def announced_weights(self, mark: WeightsMark) -> None:
+        self._announced_weights = _pack(mark.version, mark.tag, WEIGHTS_TAG_BITS)
+
+    @property
+    def weights_announced(self) -> int:
+        """Version of `announced_weights`; 0 for none."""
+        return self.announced_weights.version
+
+    @property
+    def used_weights(self) -> WeightsMark:
+        """Weights that the loop plans with, or planned with before it died."""
+        return WeightsMark(*_unpack(self._used_weights, WEIGHTS_TAG_BITS))
+
+    @used_weights.setter
+    def used_weights(self, mark: WeightsMark) -> None:
+        self._used_weights = _pack(mark.version, mark.tag, WEIGHTS_TAG_BITS)
+
+    @property
+    def weights_in_use(self) -> int:
+        """Version of `used_weights`; 0 for none."""
+        return self.used_weights.version
+
+    @property
     def acked(self) -> tuple[int, int]:
         """Number on this ring of the newest acknowledged trial, and its row of the ledger."""
-        both = self._acked
-        return both >> _SEQ_BITS, both & ((1 << _SEQ_BITS) - 1)
+        return _unpack(self._acked, _SEQ_BITS)
 
     def set_acked(self, number: int, ledger_seq: int) -> None:
-        """Says which trial has been acknowledged as which row; one word, so that they agree."""
-        self._acked = number << _SEQ_BITS | ledger_seq
+        """Says which trial has been acknowledged as which row."""
+        self._acked = _pack(number, ledger_seq, _SEQ_BITS)
+
+    @property
+    def trained(self) -> tuple[int, int]:
+        """A version of the weights, and the row of the ledger up to which nothing comes after it.
+
+        (0, 0) while the learner has not said so.
+        """
+        return _unpack(self._trained, _SEQ_BITS)
+
+    def set_trained(self, version: int, ledger_seq: int) -> None:
+        """Says that weights of `version` are all that comes of the ledger up to a row."""
+        self._trained = _pack(version, ledger_seq, _SEQ_BITS)
 
     def set_link(self, state: LinkState) -> None:
         """Says whether the learner answers; the time of the last change is kept."""
         if self.link_state != state:
             self.link_since_ns = time.monotonic_ns()
             self.link_state = state
+
+
+def _pack(high: int, low: int, low_bits: int) -> int:
+    """Returns two numbers as one word, so that a reader never sees one without the other.
+
+    What is negative becomes 0, and what is too large the largest that fits.
+    """
+    most_high, most_low = (1 << (63 - low_bits)) - 1, (1 << low_bits) - 1
+    return min(max(high, 0), most_high) << low_bits | min(max(low, 0), most_low)
+
+
+def _unpack(word: int, low_bits: int) -> tuple[int, int]:
+    return word >> low_bits, word & ((1 << low_bits) - 1)

@@ -47,7 +47,8 @@ class Session:
     Args:
         client: The learner.
         who: The actor.
-        link: Told whether the learner answers; asked for the loop's state.
+        link: Told whether the learner answers and how far it has trained; asked for the loop's
+            state.
         spool: Counted for the heartbeat.
         on_hello: Called with each accepted Hello, before anybody gets its lease.
         backoff: Paces the tries.
@@ -157,8 +158,13 @@ class Session:
             if self.lease(0.0) != lease_token:
                 return
             try:
-                self._client.heartbeat(lease_token, self._link.status(), self._spool.counts())
+                reply = self._client.heartbeat(
+                    lease_token, self._link.status(), self._spool.counts()
+                )
                 num_missed = 0
+                self._link.announce_trained(
+                    version=reply.latest_weights.version, ledger_seq=reply.trained_ledger_seq
+                )
             except LeaseLost as error:
                 logger.warning("event=lease_lost actor=%s reason=%s", self._who.actor_id, error)
                 self.lease_lost(lease_token)

@@ -178,11 +178,14 @@ class Spool:
         with self._mutex, transaction(self._db):
             settle(self._db, trial_id, "rejected", unix_ns=self._unix_ns(), reason=reason)
 
-    def last_acked(self) -> tuple[str, int] | None:
-        """Returns id and ledger_seq of the delivered trial that began last, None without one."""
+    def last_settled(self) -> tuple[str, int] | None:
+        """Returns id and ledger_seq of the trial that began last of those that need no delivery.
+
+        The ledger_seq of one that can never be delivered is 0. None while there is no such trial.
+        """
         with self._mutex:
             return self._db.execute(
-                "SELECT trial_id, ledger_seq FROM trials WHERE state = 'acked' "
+                "SELECT trial_id, ledger_seq FROM trials WHERE state IN ('acked', 'rejected') "
                 "ORDER BY seq DESC LIMIT 1"
             ).fetchone()
 

@@ -1,9 +1,9 @@
 """Trials one after the other, and what happens between them.
 
 Between two trials the loop waits for room in ring and spool and, as long as the learner answers,
-for weights that were trained on the trial before; without the learner it goes on with the last good
-ones. How many trials are complete is read from the ring, so that a loop that was started again goes
-on where the one before it died.
+for weights that were trained on the trial before, or for the learner's word that none will be;
+without the learner it goes on with the last good ones. How many trials are complete is read from
+the ring, so that a loop that was started again goes on where the one before it died.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorRun
 from services.pilot import Pilot, RandomPilot
 from services.process import StopFlag
+from services.records import NO_WEIGHTS
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring
@@ -165,19 +166,32 @@ class TrialSeries:
         return age_ns < self._config.unreachable_s * 1e9
 
     def _has_weights(self) -> bool:
+        """Whether there are weights to plan with; takes up the newest, but for an evaluation."""
         assert self._slot is not None
-        version = self._control.weights_announced
-        if self._config.source == Source.EVAL:  # of one version, from its first trial to its last
-            version = self._control.weights_in_use or version
-        self._slot.follow(version)
+        began_with = self._control.used_weights
+        if self._config.source == Source.ONLINE or began_with == NO_WEIGHTS:
+            self._slot.follow(self._control.announced_weights)
+        elif self._slot.mark != began_with and not self._slot.follow(began_with):
+            # Another loop began it. With other weights its trials would not add up to one number.
+            self._control.loop_state = LoopState.FAULT
+            raise LoopFailed(
+                f"the weights that this evaluation began with, version {began_with.version}, "
+                "cannot be used any more; start another one"
+            )
         return self._slot.version > 0
 
     def _is_trained_through(self) -> bool:
-        """Whether the weights in use have learned from the last trial."""
-        assert self._slot is not None
-        self._slot.follow(self._control.weights_announced)
-        number, ledger_seq = self._control.acked
-        return number == self._ring.num_begun and self._slot.ledger_seq >= ledger_seq
+        """Whether there will be no better weights for the last trial than those in use."""
+        slot, control = self._slot, self._control
+        assert slot is not None
+        slot.follow(control.announced_weights)
+        number, ledger_seq = control.acked
+        if number != self._ring.num_begun:
+            return False
+        version, trained_seq = control.trained
+        return slot.ledger_seq >= ledger_seq or (
+            version == slot.version and trained_seq >= ledger_seq
+        )
 
     def _giving_up(self, deadline_s: float) -> Callable[[], bool]:
         """Returns a test for: waited long enough, or the learner has been silent too long."""

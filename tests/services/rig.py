@@ -19,7 +19,7 @@ from protos import codec, learner_pb2_grpc
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec, Trial
 from services.client import ActorIdentity, LearnerClient
-from services.records import LoopStatus, Record, TrialEnd
+from services.records import LoopStatus, Record, TrialEnd, WeightsMark
 from tests.wire_data import make_spec
 
 SPEC = make_spec()
@@ -154,7 +154,8 @@ class ListLoop:
 
     def __init__(self) -> None:
         self.loop_status = LoopStatus(state="in_trial")
-        self.weights: list[int] = []
+        self.marks: list[WeightsMark] = []
+        self.trained = (0, 0)
         self.links: list[bool] = []
         self.rooms: list[bool] = []
         self.acked: dict[str, int] = {}
@@ -198,8 +199,12 @@ class ListLoop:
     def status(self) -> LoopStatus:
         return self.loop_status
 
-    def announce_weights(self, version: int) -> None:
-        self.weights.append(version)
+    @property
+    def weights(self) -> list[int]:
+        return [mark.version for mark in self.marks]
+
+    def announce_weights(self, mark: WeightsMark) -> None:
+        self.marks.append(mark)
 
     def announce_room(self, *, has_room: bool) -> None:
         self.rooms.append(has_room)
@@ -209,6 +214,9 @@ class ListLoop:
 
     def announce_acked(self, *, trial_id: str, ledger_seq: int) -> None:
         self.acked[trial_id] = ledger_seq
+
+    def announce_trained(self, *, version: int, ledger_seq: int) -> None:
+        self.trained = version, ledger_seq
 
     def announce_unsent(self, num_trials: int) -> None:
         self.num_unsent = num_trials

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learner.algorithms.registry import policy_config_to_json
+from learner.weights import WeightsManifest
 from protos.trial import Outcome, RobotSpec, Trial
 from robot.clock import SimulatedClock
 from robot.env import RobotEnv
@@ -20,14 +23,15 @@ from robot.fakes import make_counting_env
 from robot.sim.config import SimConfig
 from services.actor_config import ActorConfig, ActorRun
 from services.process import StopFlag
-from services.records import Record, StepRecord
+from services.records import Record, StepRecord, WeightsMark
 from services.ring import RingReader
 from services.ring_control import LoopState
 from services.ring_memory import Ring, ring_folder
 from services.trial_series import LoopFailed, TrialSeries
 from services.weights_slot import WeightsSlot
 from tests.services.assembler import TrialAssembler
-from tests.services.small_weights import publish, small_tensors
+from tests.services.rig import wait_until
+from tests.services.small_weights import CONFIG, publish, small_tensors
 
 
 class StandIn(threading.Thread):
@@ -114,16 +118,24 @@ class Site:
     def slot(self) -> WeightsSlot:
         return WeightsSlot(self.weights, self.spec, device="cpu", seed=0, control=self.ring.control)
 
-    def announce(self, ledger_seq: int = 0) -> int:
-        version = publish(self.weights, self.spec, ledger_seq=ledger_seq).version
-        self.recorder.reader.announce_weights(version)
-        return version
+    def announce(self, ledger_seq: int = 0) -> WeightsMark:
+        mark = mark_of(publish(self.weights, self.spec, ledger_seq=ledger_seq))
+        self.recorder.reader.announce_weights(mark)
+        return mark
+
+    def replace_learner(self) -> None:
+        """Removes the versions, as the recorder does when the learner is another one."""
+        shutil.rmtree(self.weights)
 
     def wait_for(self, state: LoopState) -> None:
         deadline = time.monotonic() + 30
         while self.ring.control.loop_state != state:
             assert time.monotonic() < deadline, f"the loop never came to {state!r}"
             time.sleep(0.002)
+
+
+def mark_of(manifest: WeightsManifest) -> WeightsMark:
+    return WeightsMark.of(manifest.version, manifest.to_json())
 
 
 @pytest.fixture
@@ -252,6 +264,75 @@ def test_it_waits_for_weights_that_learned_from_the_last_trial(site: Site) -> No
     assert [versions(t) for t in trials] == [{1}, {3}, {5}, {7}]
 
 
+def test_it_does_not_wait_for_weights_that_will_never_come(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.announce(ledger_seq=3)
+    reader = site.recorder.reader
+    reader.announce_link(is_up=True)
+
+    def settle(trial: Trial) -> None:
+        """The learner holds the trial, finds nothing in it to train on, and says so."""
+        number = len(site.recorder.trials)
+        reader.announce_acked(trial_id=trial.trial_id, ledger_seq=10 + number)
+        reader.announce_trained(version=1, ledger_seq=10 + number)
+
+    site.recorder.on_trial = settle
+    loop = site.start(policy="model", trials=3, unreachable_s=60.0, wait_weights_s=600.0)
+    loop.join(timeout=60)
+    assert not loop.is_alive()
+    assert [versions(t) for t in site.recorder.finish()] == [{1}] * 3
+    assert "event=weights_late" not in caplog.text
+
+
+@pytest.mark.parametrize("trained", [(1, 10), (2, 11)])
+def test_it_waits_while_the_learner_may_still_have_better_weights(
+    site: Site, trained: tuple[int, int]
+) -> None:
+    site.announce(ledger_seq=3)
+    reader = site.recorder.reader
+    reader.announce_link(is_up=True)
+
+    def settle(trial: Trial) -> None:
+        reader.announce_acked(trial_id=trial.trial_id, ledger_seq=11)
+        version, ledger_seq = trained
+        reader.announce_trained(version=version, ledger_seq=ledger_seq)
+
+    site.recorder.on_trial = settle
+    loop = site.start(policy="model", trials=2, unreachable_s=60.0, wait_weights_s=600.0)
+    site.wait_for(LoopState.WAITING_FOR_WEIGHTS)
+    wait_until(lambda: site.ring.control.acked == (1, 11))
+    assert site.ring.num_begun == 1
+    site.announce(ledger_seq=11)
+    loop.join(timeout=60)
+    assert [versions(t) for t in site.recorder.finish()] == [{1}, {2}]
+
+
+def test_an_evaluation_keeps_its_weights_from_the_first_trial_to_the_last(site: Site) -> None:
+    first = site.announce()
+    site.recorder.on_trial = lambda _trial: site.announce() and None
+    site.loop(policy="model", source="eval", trials=2).run()
+    site.loop(policy="model", source="eval", trials=3).run()  # the loop died, and another goes on
+    assert [versions(t) for t in site.recorder.finish()] == [{first.version}] * 3
+    assert site.ring.control.num_refused == 0
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_an_evaluation_whose_weights_are_gone_is_not_continued_with_others(
+    site: Site, *, is_replaced: bool
+) -> None:
+    site.announce()
+    site.loop(policy="model", source="eval", trials=2).run()
+    site.replace_learner()
+    if is_replaced:  # the same number, other weights
+        manifest = publish(site.weights, site.spec, tensors=small_tensors(site.spec, seed=1))
+        site.recorder.reader.announce_weights(mark_of(manifest))
+    with pytest.raises(LoopFailed, match="began with, version 1, cannot be used"):
+        site.loop(policy="model", source="eval", trials=3).run()
+    assert site.ring.control.loop_state == LoopState.FAULT, "it is not started again"
+    assert len(site.recorder.finish()) == 2
+
+
 @pytest.mark.parametrize("is_up", [True, False])
 def test_it_goes_on_with_the_last_good_weights(site: Site, *, is_up: bool) -> None:
     site.announce()
@@ -299,28 +380,75 @@ def test_weights_that_cannot_be_trusted_are_refused_and_the_last_good_ones_kept(
     tensors = small_tensors(spec, seed=1)
     name = max(tensors, key=lambda n: tensors[n].size)
     bad = [
-        publish(root, spec, spec_digest="0" * 64).version,
-        publish(root, spec, policy_config='{"algorithm": "other"}').version,
-        publish(root, spec, tensors=tensors | {name: tensors[name][:-1]}).version,
-        publish(root, spec, tensors={k: v for k, v in tensors.items() if k != name}).version,
-        publish(root, spec, tensors=tensors | {name: tensors[name].astype(np.float64)}).version,
-        publish(root, spec, tensors={k: np.full_like(v, 3e38) for k, v in tensors.items()}).version,
-        99,
+        mark_of(publish(root, spec, spec_digest="0" * 64)),
+        mark_of(publish(root, spec, policy_config='{"algorithm": "other"}')),
+        mark_of(publish(root, spec, tensors=tensors | {name: tensors[name][:-1]})),
+        mark_of(publish(root, spec, tensors={k: v for k, v in tensors.items() if k != name})),
+        mark_of(publish(root, spec, tensors=tensors | {name: tensors[name].astype(np.float64)})),
+        mark_of(
+            publish(root, spec, tensors={k: np.full_like(v, 3e38) for k, v in tensors.items()})
+        ),
+        WeightsMark(99, 1),
+        WeightsMark(good.version, good.tag ^ 1),
     ]
     for spoil in (lambda d: d[:-1], _flip, lambda _d: b"", lambda d: d[: len(d) // 2]):
-        version = publish(root, spec).version
-        file = root / str(version) / "weights.safetensors"
+        manifest = publish(root, spec)
+        file = root / str(manifest.version) / "weights.safetensors"
         file.write_bytes(spoil(file.read_bytes()))
-        bad.append(version)
-    for number, version in enumerate(bad, start=1):
-        assert not slot.follow(version)
-        assert not slot.follow(version), "a refused version is not tried again"
+        bad.append(mark_of(manifest))
+    for number, mark in enumerate(bad, start=1):
+        assert not slot.follow(mark)
+        assert not slot.follow(mark), "what was refused is not tried again"
         assert site.ring.control.num_refused == number
-        assert site.ring.control.last_refused == version
-    assert (slot.version, slot.pilot) == (good, policy)
-    assert site.ring.control.weights_in_use == good
+        assert site.ring.control.last_refused == mark.version
+    assert (slot.mark, slot.pilot) == (good, policy)
+    assert site.ring.control.used_weights == good
     np.testing.assert_array_equal(_first_action(slot), action)
     assert slot.follow(site.announce())
+
+
+@pytest.mark.parametrize("num_before", [1, 3])
+def test_weights_of_another_learner_are_used_also_under_a_lower_or_the_same_number(
+    site: Site, num_before: int
+) -> None:
+    slot = site.slot()
+    for _ in range(num_before):
+        assert slot.follow(site.announce())
+    site.replace_learner()
+    tensors = small_tensors(site.spec, seed=1)
+    manifest = publish(site.weights, site.spec, tensors=tensors, ledger_seq=4)
+    assert manifest.version == 1
+    assert slot.follow(mark_of(manifest))
+    assert (slot.version, slot.digest, slot.ledger_seq) == (1, manifest.sha256, 4)
+    assert site.ring.control.used_weights == mark_of(manifest)
+    assert not slot.follow(mark_of(manifest))
+
+
+def test_the_same_weights_that_are_to_be_planned_with_otherwise_are_taken_up(site: Site) -> None:
+    slot = site.slot()
+    assert slot.follow(site.announce())
+    first = slot.pilot
+    site.replace_learner()
+    planner = dataclasses.replace(CONFIG.planner, iterations=1)
+    config = policy_config_to_json(dataclasses.replace(CONFIG, planner=planner))
+    manifest = publish(site.weights, site.spec, policy_config=config)
+    assert (manifest.version, manifest.sha256) == (1, slot.digest)
+    assert slot.follow(mark_of(manifest))
+    assert slot.pilot is not first
+
+
+def test_refused_weights_that_were_fetched_again_are_tried_again(site: Site) -> None:
+    slot, mark = site.slot(), site.announce()
+    folder = site.weights / str(mark.version)
+    data = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").write_bytes(_flip(data))
+    assert not slot.follow(mark)
+    manifest = (folder / "manifest.json").read_bytes()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(data)
+    (folder / "manifest.json").write_bytes(manifest)
+    assert slot.follow(mark)
 
 
 def _first_action(slot: WeightsSlot) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import threading
 import time
@@ -182,6 +183,43 @@ def test_last_acknowledgement_is_said_again_after_a_restart(
         wait_until(lambda: len(first.loop.acked) == 2)
     with RunningRecorder(tmp_path / "spool", ingress.address) as second:
         wait_until(lambda: second.loop.acked == {trial_id_of(2): 2})
+
+
+def test_refusal_of_the_last_trial_is_said_again_after_a_restart(
+    ingress: IngressProcess, tmp_path: Path
+) -> None:
+    client = LearnerClient(ingress.address)
+    lease = client.hello(identity("other")).lease_token
+    deliver(client, lease, make_trial(SPEC, 99, trial_id=trial_id_of(2)))
+    client.close()
+    with RunningRecorder(tmp_path / "spool", ingress.address) as first:
+        first.record(1, 2)
+        wait_until(lambda: len(first.loop.acked) == 2)
+    with RunningRecorder(tmp_path / "spool", ingress.address) as second:
+        wait_until(lambda: second.loop.acked == {trial_id_of(2): 0})
+
+
+def test_loop_is_told_when_the_learner_is_done_with_a_trial_that_brought_no_weights(
+    ingress: IngressProcess, tmp_path: Path
+) -> None:
+    version = publish(ingress.store)
+    with RunningRecorder(tmp_path / "spool", ingress.address) as running:
+        running.record(1)
+        wait_until(lambda: len(running.loop.acked) == 1)
+        (seq,) = running.loop.acked.values()
+        report = {
+            "state": "waiting",
+            "num_updates": 5,  # those of the weights
+            "updates_owed": 0,
+            "updates_per_second": 0.0,
+            "num_offline_trials": 0,
+            "num_online_trials": 0,
+            "weights_version": version,
+            "ledger_seq": seq,
+            "unix_ns": time.time_ns(),
+        }
+        (ingress.store / "logs" / "trainer_status.json").write_text(json.dumps(report))
+        wait_until(lambda: running.loop.trained == (version, seq))
 
 
 def test_refused_trial_stays_on_disk_and_the_others_go_on(

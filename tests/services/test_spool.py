@@ -117,7 +117,7 @@ def test_finished_trial_that_comes_again_after_its_delivery_is_ignored(spool: Sp
     spool.add(records_of(4))
     spool.add(records_of(5))
     assert spool.ready() == [trial_id_of(5)]
-    assert spool.last_acked() == (trial_id_of(4), 17)
+    assert spool.last_settled() == (trial_id_of(4), 17)
 
 
 def test_beginning_within_an_open_trial_ends_that_one(spool: Spool) -> None:
@@ -210,7 +210,7 @@ def test_delivered_trials_go_at_once_when_room_is_needed(tmp_path: Path) -> None
     spool.mark_acked(trial_id_of(3), 2)
     assert spool.collect_garbage() == 0
     assert spool.collect_garbage(is_pressing=True) == 1
-    assert spool.last_acked() == (trial_id_of(3), 2), "it is said again after a restart"
+    assert spool.last_settled() == (trial_id_of(3), 2), "it is said again after a restart"
     assert spool.ready() == [trial_id_of(1), trial_id_of(2)]
     spool.close()
 
