@@ -205,27 +205,8 @@ def learning_curve(axes: Axes, result: DemoResult) -> None:
 
 def position_map(axes: Axes, evaluation: Evaluation, result: DemoResult, colour: str) -> None:
     """Draws the table from above: filled circles succeeded, crosses failed."""
-    x_low, x_high, y_low, y_high = (100 * v for v in result.recorded_region_m)
-    axes.add_patch(
-        Rectangle(
-            (x_low, y_low),
-            x_high - x_low,
-            y_high - y_low,
-            facecolor="#eeeeee",
-            edgecolor=GREY,
-            linestyle=":",
-            linewidth=1,
-        )
-    )
-    axes.annotate(
-        "recorded",
-        (x_low, y_low),
-        xytext=(0, -3),
-        textcoords="offset points",
-        fontsize=7,
-        color="#555555",
-        va="top",
-    )
+    if result.recorded_region_m != result.table_region_m:
+        _shade_recorded(axes, result)
     done = [o for o in evaluation.outcomes if o.is_success]
     failed = [o for o in evaluation.outcomes if not o.is_success]
     axes.scatter(
@@ -253,6 +234,30 @@ def position_map(axes: Axes, evaluation: Evaluation, result: DemoResult, colour:
     axes.set_aspect("equal")
     axes.set_xlabel("x [cm]")
     axes.tick_params(labelsize=8)
+
+
+def _shade_recorded(axes: Axes, result: DemoResult) -> None:
+    x_low, x_high, y_low, y_high = (100 * v for v in result.recorded_region_m)
+    axes.add_patch(
+        Rectangle(
+            (x_low, y_low),
+            x_high - x_low,
+            y_high - y_low,
+            facecolor="#eeeeee",
+            edgecolor=GREY,
+            linestyle=":",
+            linewidth=1,
+        )
+    )
+    axes.annotate(
+        "recorded",
+        (x_low, y_low),
+        xytext=(0, -3),
+        textcoords="offset points",
+        fontsize=7,
+        color="#555555",
+        va="top",
+    )
 
 
 def _histogram(

@@ -140,10 +140,12 @@ def _head(result: DemoResult) -> str:
 
 
 def _what_is_new(result: DemoResult) -> str:
-    text = "Offline trials had their targets in the shaded region only"
-    if result.variation == "none":
-        return f"{text}."
-    return f"{text}, and no {html.escape(result.variation)}."
+    known = []
+    if result.recorded_region_m != result.table_region_m:
+        known.append("had their targets in the shaded region only")
+    if result.variation != "none":
+        known.append(f"knew no {html.escape(result.variation)}")
+    return f"Offline trials {' and '.join(known)}." if known else ""
 
 
 def _table(result: DemoResult) -> str:

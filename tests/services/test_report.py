@@ -120,7 +120,7 @@ def test_the_report_stands_alone_and_tells_the_three_rates(
     page = report.write_report(result, data, tmp_path / "run").read_text()
     assert "1 of 6" in page
     assert "5 of 6" in page
-    assert "and no distractor." in page
+    assert "shaded region only and knew no distractor." in page
     assert "2 of 6" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page
