@@ -16,7 +16,7 @@ import numpy as np
 from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.frames import FrameLimits, FrameWatch
-from robot.interfaces import Arm, Camera, Reward, RobotFault, Task
+from robot.interfaces import Arm, Camera, Frame, Reward, RobotFault, Task
 from robot.observation import Observation, reduce_image, state_vector
 from robot.safety import SafetyGate
 
@@ -109,7 +109,9 @@ class RobotEnv:
         pose = self._task.begin(seed, position_index)
         self._gate.start(pose)
         self._arm.reset(pose)
-        return self.observe()
+        observation = self.observe()
+        self.reward.begin(observation)
+        return observation
 
     def observe(self) -> Observation:
         """Returns the newest frames, reduced to the spec's sizes, and the arm's state.
@@ -119,6 +121,7 @@ class RobotEnv:
                 the arm is stopped and stays so.
         """
         fields: dict[str, np.ndarray] = {}
+        frames: dict[str, Frame] = {}
         taken_ns: list[int] = []
         is_stale = False
         for name, camera in self._cameras.items():
@@ -135,6 +138,7 @@ class RobotEnv:
                 fields[name] = reduce_image(frame.image, self.spec.field(name).shape)
             except ValueError as error:
                 raise self.latch(RobotFault("camera_size", f"{camera.name}: {error}")) from error
+            frames[camera.name] = frame
             taken_ns.append(sighting.taken_ns)
             is_stale |= sighting.is_stale
         state = self._arm.state()
@@ -144,6 +148,8 @@ class RobotEnv:
             t_observed_ns=min(taken_ns, default=state.t_ns),
             is_stale=is_stale,
             truth=self._task.truth(),
+            frames=frames,
+            arm=state,
         )
 
     def apply(self, action: np.ndarray) -> Applied:
@@ -173,7 +179,7 @@ class RobotEnv:
 
     def outcome_of(self, observation: Observation) -> tuple[float, bool]:
         """Returns reward and `terminated` of the step that led to `observation`."""
-        return self.reward(observation.fields, observation.truth), False
+        return self.reward(observation), False
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Applies an action, lets one period pass on the clock, and scores what came of it.

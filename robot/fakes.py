@@ -17,7 +17,7 @@ from robot.env import RobotEnv
 from robot.faulty_camera import CameraTrouble, FaultyCamera
 from robot.frames import FrameLimits
 from robot.interfaces import Arm, ArmState, Frame, RobotFault, StartPose, ToolTarget
-from robot.observation import make_spec
+from robot.observation import Observation, make_spec
 from robot.safety import SafetyGate, SafetyLimits
 
 # The counter is no place: limits that no count reaches.
@@ -217,10 +217,12 @@ class CountingReward:
     def __init__(self, success_at: int | None) -> None:
         self._success_at = success_at
 
-    def __call__(
-        self, observation: Mapping[str, np.ndarray], truth: Mapping[str, Any] | None
-    ) -> float:
+    def begin(self, observation: Observation) -> None:
+        """Remembers nothing."""
+
+    def __call__(self, observation: Observation) -> float:
         """Returns 1 once the count is reached."""
+        truth = observation.truth
         is_reached = (
             truth is not None
             and self._success_at is not None

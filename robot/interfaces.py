@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from robot.observation import Observation
 
 
 class RobotFault(RuntimeError):
@@ -135,12 +138,18 @@ class Camera(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Sparse reward of one observation: 1 is success, at whichever step it appears."""
+    """Sparse reward of one observation: 1 is success, at whichever step it appears.
 
-    def __call__(
-        self, observation: Mapping[str, np.ndarray], truth: Mapping[str, Any] | None
-    ) -> float:
-        """Returns the reward; `truth` is the simulator's, None on a real robot."""
+    It may remember what it saw earlier in the trial, so it is shown the observation a trial begins
+    with, and then those that follow, in order.
+    """
+
+    def begin(self, observation: Observation) -> None:
+        """Starts a trial from its first observation, which no action led to."""
+        ...
+
+    def __call__(self, observation: Observation) -> float:
+        """Returns the reward of the step that led to `observation`."""
         ...
 
     def is_success(self, reward: float) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 
 from protos.trial import FieldSpec, RobotSpec
-from robot.interfaces import ArmState
+from robot.interfaces import ArmState, Frame
 
 STATE_SIZE = 8
 STATE_UNIT = (
@@ -33,6 +33,20 @@ class Observation:
     """A camera shows nothing new enough to act upon: hold."""
     truth: Mapping[str, Any] | None = None
     """Where things really are, in simulation; never part of a trial."""
+    frames: Mapping[str, Frame] = field(default_factory=dict)
+    """What the cameras gave before it was reduced, by the camera's name; never part of a trial."""
+    arm: ArmState | None = None
+    """What the arm measured, with its time; never part of a trial."""
+
+    def seen_by(self, camera_name: str) -> tuple[Frame, ArmState]:
+        """Returns the frame of one camera and the arm's state; ValueError where one is missing."""
+        frame = self.frames.get(camera_name)
+        if frame is None or self.arm is None:
+            raise ValueError(
+                f"need a frame of camera {camera_name!r} and the arm's state, got frames of "
+                f"{sorted(self.frames)}"
+            )
+        return frame, self.arm
 
 
 def make_spec(

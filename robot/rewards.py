@@ -1,4 +1,4 @@
-"""Sparse rewards, one small class a task; pure in observation and truth."""
+"""Sparse rewards, one small class a task; pure in the truth of the observation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from robot.observation import Observation
 
 SUCCESS = 1.0
 
@@ -28,11 +28,12 @@ class ReachReward:
     def __init__(self, tolerance_m: float) -> None:
         self._tolerance_m = tolerance_m
 
-    def __call__(
-        self, observation: Mapping[str, np.ndarray], truth: Mapping[str, Any] | None
-    ) -> float:
+    def begin(self, observation: Observation) -> None:
+        """Remembers nothing from one observation to the next."""
+
+    def __call__(self, observation: Observation) -> float:
         """Returns the reward from `held_m` and `target_m` of the truth."""
-        known = _needed(truth, "reach")
+        known = _needed(observation.truth, "reach")
         held, target = known["held_m"], known["target_m"]
         distance_m = math.hypot(held[0] - target[0], held[1] - target[1])
         return SUCCESS if distance_m <= self._tolerance_m else 0.0
@@ -52,11 +53,12 @@ class PickReward:
     def __init__(self, lift_height_m: float) -> None:
         self._lift_height_m = lift_height_m
 
-    def __call__(
-        self, observation: Mapping[str, np.ndarray], truth: Mapping[str, Any] | None
-    ) -> float:
+    def begin(self, observation: Observation) -> None:
+        """Remembers nothing from one observation to the next."""
+
+    def __call__(self, observation: Observation) -> float:
         """Returns the reward from `is_grasped` and `lift_m` of the truth."""
-        known = _needed(truth, "pick")
+        known = _needed(observation.truth, "pick")
         if not known["is_grasped"]:
             return 0.0
         return SUCCESS if known["lift_m"] >= self._lift_height_m else 0.5

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from robot.interfaces import Reward
+from robot.observation import Observation
 from robot.rewards import PickReward, ReachReward
+
+
+def seen(truth):
+    return Observation(fields={}, t_observed_ns=0, truth=truth)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +25,7 @@ from robot.rewards import PickReward, ReachReward
 def test_reach_measures_in_the_plane(held, expected):
     reward = ReachReward(0.018)
     truth = {"held_m": np.array(held), "target_m": np.array((0.40, 0.0, 0.0))}
-    value = reward({}, truth)
+    value = reward(seen(truth))
     assert value == expected
     assert reward.is_success(value) is (expected == 1.0)
 
@@ -31,7 +36,7 @@ def test_reach_measures_in_the_plane(held, expected):
 )
 def test_pick_has_three_levels(lift_m, is_grasped, expected):
     reward = PickReward(0.05)
-    value = reward({}, {"lift_m": lift_m, "is_grasped": is_grasped})
+    value = reward(seen({"lift_m": lift_m, "is_grasped": is_grasped}))
     assert value == expected
     assert reward.is_success(value) is (expected == 1.0)
 
@@ -40,4 +45,4 @@ def test_pick_has_three_levels(lift_m, is_grasped, expected):
 def test_truth_is_needed(reward):
     assert isinstance(reward, Reward)
     with pytest.raises(ValueError, match="truth"):
-        reward({}, None)
+        reward(seen(None))
