@@ -57,7 +57,12 @@ COMMANDS: Mapping[str, Command] = {
             "make": "record offline trials of the scripted expert in simulation",
             "stats": "counts by source and outcome",
             "fsck": "read everything back and compare it with its digests",
+            "score": "detectors from the camera against the simulator's truth",
         },
+    ),
+    "calibrate": Command(
+        module="services.commands.calibrate",
+        summary="Find camera pose and colours by carrying an object over a grid; --robot sim.",
     ),
     "eval": Command(
         module="services.commands.evaluate",
@@ -93,6 +98,8 @@ EXPECTED: Mapping[str, ExitCode] = {
     "services.spool_db.SpoolVersionMismatch": ExitCode.CANNOT_START,
     "services.demo_stage.DemoFailed": ExitCode.CRASHED,
     "services.commands.evaluate.EvalFailed": ExitCode.CRASHED,
+    "robot.camera_model.CalibrationError": ExitCode.CANNOT_START,
+    "robot.interfaces.RobotFault": ExitCode.CRASHED,
 }
 
 # Parts of offworld that a machine may lack, by the extra that brings them.

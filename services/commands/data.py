@@ -1,4 +1,4 @@
-"""`offworld data make|stats|fsck`: the data a learner starts from."""
+"""`offworld data make|stats|fsck|score`: the data a learner starts from, and its rewards."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def main(argv: Sequence[str]) -> int:
     verb, *rest = argv
     if verb == "make":
         return make(config.load(MakeConfig, rest, prog="offworld data make"))
+    if verb == "score":
+        from services.commands import score_detectors
+
+        return score_detectors.main(rest)
     flags = config.load(StoreFlags, rest, prog=f"offworld data {verb}")
     return stats(flags) if verb == "stats" else fsck(flags)
 
