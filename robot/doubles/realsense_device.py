@@ -55,6 +55,7 @@ class SoftwareDevice:
         config: Its only stream.
         clock: Runs its own clock, which counts from another moment.
         serial: Its serial number.
+        sensor_name: `Stereo Module` gives its colour as a D405 does.
         has_controls: Whether exposure, gain and white balance can be set.
     """
 
@@ -67,6 +68,7 @@ class SoftwareDevice:
         clock: Clock,
         *,
         serial: str = "double-1",
+        sensor_name: str = RGB_SENSOR,
         has_controls: bool = True,
     ) -> None:
         self.trouble: DeviceTrouble | None = None
@@ -85,7 +87,9 @@ class SoftwareDevice:
         # The SDK keeps no copy of the pixels and no hold on their memory.
         self._pool = np.zeros((POOL_SIZE, config.height, config.width, 3), dtype=np.uint8)
         self._num_handed = 0
-        self._device, self._sensor, self._profile = self._make(has_controls=has_controls)
+        self._device, self._sensor, self._profile = self._make(sensor_name)
+        if has_controls:
+            _add_controls(self._sensor, longest=10_000 if sensor_name == RGB_SENSOR else 165_000)
 
     @property
     def sensor(self) -> Any:
@@ -175,12 +179,12 @@ class SoftwareDevice:
         frame.profile = self._profile
         self._sensor.on_video_frame(frame)
 
-    def _make(self, *, has_controls: bool) -> tuple[Any, Any, Any]:
+    def _make(self, sensor_name: str) -> tuple[Any, Any, Any]:
         config = self._config
         device = rs.software_device()
         device.register_info(rs.camera_info.name, "Software camera")
         device.register_info(rs.camera_info.serial_number, self._serial)
-        sensor = device.add_sensor(RGB_SENSOR)
+        sensor = device.add_sensor(sensor_name)
         intrinsics = rs.intrinsics()
         intrinsics.width, intrinsics.height = config.width, config.height
         intrinsics.fx = intrinsics.fy = float(config.width)
@@ -192,18 +196,21 @@ class SoftwareDevice:
         stream.width, stream.height, stream.fps = config.width, config.height, config.fps
         stream.bpp, stream.fmt, stream.intrinsics = 3, rs.format.rgb8, intrinsics
         profile = sensor.add_video_stream(stream).as_video_stream_profile()
-        ranges = {
-            rs.option.enable_auto_exposure: (0, 1, 1, 1),
-            rs.option.exposure: (1, 10_000, 1, 156),
-            rs.option.gain: (0, 128, 1, 64),
-            rs.option.enable_auto_white_balance: (0, 1, 1, 1),
-            rs.option.white_balance: (2800, 6500, 10, 4600),
-        }
-        for option, limits in ranges.items() if has_controls else ():
-            allowed = rs.option_range()
-            allowed.min, allowed.max, allowed.step, allowed.default = limits
-            sensor.add_option(option, allowed)
         return device, sensor, profile
+
+
+def _add_controls(sensor: Any, longest: int) -> None:
+    ranges = {
+        rs.option.enable_auto_exposure: (0, 1, 1, 1),
+        rs.option.exposure: (1, longest, 1, 1),
+        rs.option.gain: (0, 128, 1, 1),
+        rs.option.enable_auto_white_balance: (0, 1, 1, 1),
+        rs.option.white_balance: (2800, 6500, 10, 2800),
+    }
+    for option, limits in ranges.items():
+        allowed = rs.option_range()
+        allowed.min, allowed.max, allowed.step, allowed.default = limits
+        sensor.add_option(option, allowed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
