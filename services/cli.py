@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.process import ExitCode
 
@@ -25,6 +25,8 @@ class Command:
     summary: str
     verbs: Mapping[str, str] | None = None
     """What each verb does; the verb is the first argument."""
+    others: Mapping[str, Command] = field(default_factory=dict)
+    """Commands of their own, by the first argument; with any other one it is this command."""
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -39,6 +41,16 @@ COMMANDS: Mapping[str, Command] = {
     "actor": Command(
         module="services.actor",
         summary="Run the robot actor on the arm's workstation; --robot sim needs no arm.",
+        others={
+            "ack": Command(
+                module="services.commands.ack",
+                summary="Clear the fault that keeps an arm stopped, once its cause is gone.",
+            ),
+            "stop": Command(
+                module="services.commands.stop",
+                summary="Stop the arm, and keep it stopped.",
+            ),
+        },
     ),
     "trials": Command(
         module="services.commands.trials",
@@ -87,6 +99,7 @@ EXPECTED: Mapping[str, ExitCode] = {
     "learner.durable.StoreLocked": ExitCode.CANNOT_START,
     "learner.ledger.StoreVersionMismatch": ExitCode.CANNOT_START,
     "services.client.LearnerUnavailable": ExitCode.PEER_UNREACHABLE,
+    "services.guard_client.GuardUnreachable": ExitCode.PEER_UNREACHABLE,
     "learner.layout.StoreNotFound": ExitCode.BAD_DATA,
     "learner.ledger.LedgerCorrupt": ExitCode.BAD_DATA,
     "learner.durable.StoreFull": ExitCode.BAD_DATA,
@@ -119,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return _wrong(f"there is no command {name!r}", COMMANDS)
+    if rest and rest[0] in command.others:
+        command = command.others[rest.pop(0)]
     if command.verbs is not None:
         if not rest or rest[0] in {"-h", "--help"}:
             _say(verbs_usage(name, command))
@@ -173,6 +188,8 @@ def usage() -> str:
     for name, command in COMMANDS.items():
         verbs = f" {'|'.join(command.verbs)}" if command.verbs else ""
         lines += [f"  {name}{verbs}", f"      {command.summary}"]
+        for word, other in command.others.items():
+            lines += [f"  {name} {word}", f"      {other.summary}"]
     return "\n".join([*lines, "", "Start with `offworld demo`. No robot or GPU is needed for it."])
 
 

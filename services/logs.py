@@ -8,9 +8,13 @@ cursor or colour a terminal.
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
+import queue
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 _PRIORITY = {
@@ -21,6 +25,7 @@ _PRIORITY = {
     logging.CRITICAL: 2,
 }
 MAX_LINE_CHARS = 4000
+_MAX_WAITING_LINES = 1000
 
 
 def escape(text: str) -> str:
@@ -84,3 +89,44 @@ def configure_logging(
     logging.getLogger("OpenGL").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     return handler
+
+
+class _Waiting(logging.handlers.QueueHandler):
+    """Leaves records to a thread; those that find no room are counted, and told of later."""
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(waiting)
+        self._waiting = waiting
+        self._num_lost = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Never waits."""
+        try:
+            if self._num_lost:
+                record.msg = f"{record.msg} (lines_lost={self._num_lost})"
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self._num_lost += 1
+        else:
+            self._num_lost = 0
+
+
+@contextmanager
+def logging_in_background(handler: logging.Handler) -> Iterator[None]:
+    """Has a thread write the lines of `handler`, so that no line ever keeps its author waiting.
+
+    Args:
+        handler: Of the root logger. What still waits at the end of the block is written then.
+    """
+    root = logging.getLogger()
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING_LINES)
+    waiting, listener = _Waiting(lines), logging.handlers.QueueListener(lines, handler)
+    root.removeHandler(handler)
+    root.addHandler(waiting)
+    listener.start()
+    try:
+        yield
+    finally:
+        root.removeHandler(waiting)
+        root.addHandler(handler)
+        listener.stop()

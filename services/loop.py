@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from services.process import (
     CannotStart,
     ExitCode,
     StopFlag,
+    be_urgent,
     end_with_parent,
     run_to_exit_code,
 )
@@ -52,7 +52,7 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
     clock: Clock = SimulatedClock()
     if config.pace == "real":
         clock = MonotonicClock()
-        _be_urgent(config.niceness)
+        be_urgent(config.niceness)
     slot = _make_slot(config, ring) if config.policy == "model" else None
     if stop.is_set:
         ring.control.loop_state = LoopState.STOPPED
@@ -67,14 +67,6 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         if env.spec != ring.spec:
             raise CannotStart(f"robot and ring differ: {ring.spec.difference(env.spec)}")
         TrialSeries(run, ring, env, clock, slot, stop).run()
-
-
-def _be_urgent(niceness: int) -> None:
-    """Puts this process before others in the scheduler's eyes; threads made later follow."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    except PermissionError:
-        logger.info("event=niceness_refused wanted=%d kept=%d", niceness, os.nice(0))
 
 
 def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:

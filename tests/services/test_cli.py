@@ -40,7 +40,7 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
     [
         [name, *([verb] if verb else [])]
         for name, command in cli.COMMANDS.items()
-        for verb in (command.verbs or [""])
+        for verb in [*(command.verbs or [""]), *command.others]
     ],
     ids=" ".join,
 )

@@ -1,0 +1,299 @@
+"""The guard of one arm: the last to look at a target, and the one who notices that none comes.
+
+It is driven by `step`, a hundred times a second, and by what a loop and people ask for; it never
+waits. Every target of the loop is checked again, though the loop's own gate has: one that breaks a
+limit is never sent and latches a fault, as it means that the loop is broken. Targets that keep the
+limits are sent along a path whose speed and acceleration are bounded by the guard's own clock.
+
+While targets are due, silence of two periods makes the arm hold where it is, and silence of a
+second, or a loop that is gone, latches. A latched fault lies on disk until a person clears it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+from robot.clock import Clock
+from robot.fault_store import FaultLatch, FaultStore
+from robot.guard_checks import ArmWatch, TargetCheck, check_finite, in_words
+from robot.guard_limits import GuardLimits
+from robot.guard_steering import Steering
+from robot.guard_wire import Phase, Report
+from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
+from robot.safety import SafetyLimits
+
+logger = logging.getLogger(__name__)
+
+LOOP_GONE_S = 1.0
+"""Silence that latches while targets are due."""
+HOLD_PERIODS = 2
+"""Silence, in periods of the loop, after which the arm holds."""
+_AHEAD_NS = 10_000_000
+_SETTLED_NS = 200_000_000
+_RESET_NS = 30_000_000_000
+_TARGETS_COUNT = (Phase.READY, Phase.MOVING, Phase.HELD)
+
+
+class LimitsRefused(RuntimeError):
+    """A loop may not drive here; the message says why, a field a line."""
+
+
+class AckRefused(RuntimeError):
+    """A fault cannot be cleared yet; the message says what stands against it."""
+
+
+class Guard:
+    """Watches over one arm. One thread.
+
+    Args:
+        arm: Nobody else commands it. Its own `reset` is not used: the guard leads the arm to the
+            start along its path, so that a stop is heard on the way and every target is bounded.
+        limits: What must hold.
+        clock: Dates targets and silences; the clock of the arm's time stamps.
+        faults: Where a latched fault is kept. One that is found there is latched at once.
+    """
+
+    def __init__(self, arm: Arm, limits: GuardLimits, clock: Clock, faults: FaultStore) -> None:
+        self._arm, self._limits, self._clock = arm, limits, clock
+        self._latched = FaultLatch(faults)
+        self._watch = ArmWatch(arm, limits, clock)
+        self._check = TargetCheck(limits)
+        self._steering = Steering(arm, limits, clock)
+        self._is_connected = False
+        self._phase = Phase.IDLE if self._latched.fault is None else Phase.LATCHED
+        self._period_ns: int | None = None
+        self._heard_ns = self._settled_ns = self._reset_until_ns = 0
+        self._seq = self._reset_number = self._reset_asked = 0
+        self._num_holds = self._num_ignored = self._num_acks = 0
+
+    @property
+    def phase(self) -> Phase:
+        """What it is doing."""
+        return self._phase
+
+    @property
+    def fault(self) -> RobotFault | None:
+        """The latched fault, or None."""
+        return self._latched.fault
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the arm may be in motion by the guard's will."""
+        return self._phase in (Phase.RESETTING, Phase.MOVING, Phase.HELD)
+
+    def connect(self) -> None:
+        """Makes the arm ready to move, unless a fault is latched: then `acknowledge` does.
+
+        Raises:
+            RobotFault: The arm cannot be made ready.
+        """
+        if self._phase is not Phase.LATCHED:
+            self._arm.connect()
+            self._is_connected = True
+
+    def attach(self, period_ns: int, limits: SafetyLimits) -> None:
+        """Takes a loop as the one that drives.
+
+        Args:
+            period_ns: Time between two of its targets.
+            limits: Of its own gate.
+
+        Raises:
+            LimitsRefused: It would go further than the guard lets it, or another one drives.
+        """
+        if self._period_ns is not None:
+            raise LimitsRefused("another loop drives this arm")
+        if excess := self._limits.excess_of(period_ns * 1e-9, limits):
+            raise LimitsRefused("\n".join(["the loop goes further than the guard:", *excess]))
+        self._period_ns = period_ns
+        self._steering.set_period(period_ns)
+        self._seq = self._reset_number = 0
+
+    def detach(self, *, is_farewell: bool) -> None:
+        """Lets go of the loop; while targets were due, one that says no farewell is a fault."""
+        if self.is_moving and not is_farewell:
+            self._latch(RobotFault("loop_gone", "the loop's connection ended while it drove"))
+        elif self.is_moving:
+            self._guarded(lambda: self._steering.halt(self._watch.stopping_place()))
+        self._period_ns = None
+        if self._phase is not Phase.LATCHED:
+            self._phase = Phase.IDLE
+
+    def reset(self, number: int, pose: StartPose) -> None:
+        """Sets out for `pose`; `report` gives `number` back once the arm rests there.
+
+        Args:
+            number: Chosen by the loop.
+            pose: Inside the box, or the fault `start_outside_box` latches.
+        """
+        if self._phase is Phase.LATCHED or self._period_ns is None:
+            self._num_ignored += 1
+            return
+        goal = ToolTarget(position_m=pose.position_m, gripper_opening=pose.gripper_opening)
+        try:
+            check_finite(goal)
+            if not (self._limits.contains(goal.position_m) and 0 <= goal.gripper_opening <= 1):
+                raise RobotFault("start_outside_box", f"start pose {pose} is outside the box")
+            here = self._watch.look().position_m
+            if not self._limits.contains(here, self._limits.reset_reach_m):
+                raise RobotFault(
+                    "too_far_to_reset", f"bring the tool nearer, from {in_words(here)} m"
+                )
+        except RobotFault as fault:
+            self._latch(fault)
+            return
+        now_ns = self._clock.now_ns()
+        self._reset_asked, self._settled_ns = number, now_ns
+        self._reset_until_ns = now_ns + _RESET_NS
+        self._steering.start(here, goal, over=self._limits.crossing_height_m)
+        self._phase = Phase.RESETTING
+        self._guarded(self._steering.go_on)
+
+    def command(self, seq: int, target: ToolTarget, t_ns: int) -> None:
+        """Takes the loop's newest target; what breaks a limit latches and is not sent.
+
+        Args:
+            seq: Number of the target; one that is not higher than the last is ignored.
+            target: Where the loop wants the tool.
+            t_ns: When the loop sent it. An old one counts for the loop's path, but is no sign of
+                life and moves nothing.
+        """
+        if self._phase not in _TARGETS_COUNT or self._period_ns is None or seq <= self._seq:
+            self._num_ignored += 1
+            return
+        self._seq = seq
+        now_ns = self._clock.now_ns()
+        try:
+            self._steering.aim(self._check.check(target, now_ns))
+        except RobotFault as fault:
+            self._latch(fault)
+            return
+        if not -_AHEAD_NS <= now_ns - t_ns <= HOLD_PERIODS * self._period_ns:
+            self._num_ignored += 1
+            return
+        self._heard_ns, self._phase = now_ns, Phase.MOVING
+        self._guarded(self._steering.go_on)
+
+    def rest(self) -> None:
+        """Expects no more targets: the trial is over, and the arm stays where it was sent."""
+        if self._phase in (Phase.MOVING, Phase.HELD):
+            self._phase = Phase.READY
+            self._steering.rest()
+
+    def stop(self, by: str, *, is_kept: bool) -> None:
+        """Stops the arm and latches the fault `stopped`.
+
+        Args:
+            by: Who asked.
+            is_kept: Whether the fault goes to disk though nothing was moving.
+        """
+        fault = RobotFault("stopped", f"motion was stopped by {by}")
+        self._latch(fault, is_kept=is_kept or self.is_moving)
+
+    def acknowledge(self) -> RobotFault | None:
+        """Clears the latched fault on a person's behalf; returns it, or None if there was none.
+
+        Raises:
+            AckRefused: Its cause is still there, or the disk does not forget it; it stays latched.
+        """
+        fault = self._latched.fault
+        if fault is None:
+            return None
+        try:
+            if not self._is_connected:
+                self._arm.connect()
+                self._is_connected = True
+            self._arm.clear_fault()
+            if (left := self._arm.fault) is not None:
+                raise left.again()
+            self._latched.clear()
+        except (RobotFault, OSError) as error:
+            raise AckRefused(f"{fault.code} cannot be cleared yet: {error}") from error
+        self._watch.forget()
+        self._phase = Phase.IDLE
+        self._num_acks += 1
+        return fault
+
+    def step(self) -> None:
+        """Looks at the arm and at the time, and does what is due."""
+        if self._phase is Phase.LATCHED:
+            self._latched.save_again(self._clock.now_ns())
+            if self._is_connected:
+                with contextlib.suppress(RobotFault):
+                    self._watch.look()
+        elif self._is_connected:
+            self._guarded(self._do_what_is_due)
+
+    def shut_down(self) -> None:
+        """Stops the arm and lets go of it; what is latched stays on disk, a mere end does not."""
+        if self._is_connected:
+            self._is_connected = False
+            try:
+                self._arm.stop()
+            finally:
+                self._arm.close()
+
+    def report(self) -> Report:
+        """Returns how things are."""
+        return Report(
+            phase=self._phase,
+            t_ns=self._clock.now_ns(),
+            state=self._watch.state,
+            fault=self._latched.fault,
+            seq=self._seq,
+            reset_number=self._reset_number,
+            num_holds=self._num_holds,
+            num_ignored=self._num_ignored,
+            num_acks=self._num_acks,
+        )
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except RobotFault as fault:
+            self._latch(fault)
+
+    def _do_what_is_due(self) -> None:
+        self._watch.look()
+        now_ns = self._clock.now_ns()
+        if self._phase is Phase.RESETTING:
+            self._watch.check_place(self._steering.place, is_inside=False)
+            self._go_on_resetting(now_ns)
+        elif self._phase in (Phase.MOVING, Phase.HELD):
+            self._watch.check_place(self._steering.place, is_inside=True)
+            self._watch_loop(now_ns)
+
+    def _watch_loop(self, now_ns: int) -> None:
+        assert self._period_ns is not None
+        silent_ns = now_ns - self._heard_ns
+        if silent_ns > LOOP_GONE_S * 1e9:
+            raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
+        if self._phase is Phase.MOVING and silent_ns > HOLD_PERIODS * self._period_ns:
+            self._num_holds += 1
+            self._phase = Phase.HELD
+            self._steering.halt(self._watch.stopping_place())
+        elif self._phase is Phase.MOVING:
+            self._steering.go_on()
+
+    def _go_on_resetting(self, now_ns: int) -> None:
+        goal = self._steering.goal
+        if now_ns > self._reset_until_ns:
+            raise RobotFault("reset_timeout", f"the arm does not come to rest at {goal}")
+        self._steering.go_on()
+        if not (self._steering.is_there and self._watch.is_settled_at(goal)):
+            self._settled_ns = now_ns
+        elif now_ns - self._settled_ns >= _SETTLED_NS:
+            self._steering.stay_inside()
+            self._check.start(goal.position_m)
+            self._reset_number, self._phase = self._reset_asked, Phase.READY
+
+    def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
+        doing, self._phase = self._phase.name.lower(), Phase.LATCHED
+        try:
+            if self._is_connected:
+                self._arm.stop()
+        except RobotFault as error:
+            logger.error("event=stop_failed reason=%s", error)
+        self._latched.latch(fault, doing=doing, is_kept=is_kept, t_ns=self._clock.now_ns())

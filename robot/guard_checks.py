@@ -1,0 +1,178 @@
+"""What the guard checks: the targets of a loop, and what the arm says of itself."""
+
+from __future__ import annotations
+
+import math
+
+from robot.clock import Clock
+from robot.guard_limits import GuardLimits
+from robot.guard_path import PathAllowance, Place, clipped
+from robot.interfaces import Arm, ArmState, RobotFault, ToolTarget
+
+# Rounding that a target may have and still keep a limit.
+_TOLERANCE = 1e-6
+_SILENT_NS = 250_000_000
+# So much path may come at once, as after a while in which this process did not run.
+_SAVED_S = 1.0
+_STILL_M_S = 0.005
+_STILL_OPENING_S = 0.05
+_NEAR_M = 1.5e-3
+_NEAR_OPENING = 0.05
+
+
+class TargetCheck:
+    """Checks the row of targets that a loop sends.
+
+    Args:
+        limits: What must hold.
+    """
+
+    def __init__(self, limits: GuardLimits) -> None:
+        self._limits = limits
+        self._last: Place | None = None
+        self._allowance = self._full()
+
+    def start(self, place: Place) -> None:
+        """Takes `place` for the target before the first."""
+        self._last = place
+        self._allowance = self._full()
+
+    def check(self, target: ToolTarget, t_ns: int) -> ToolTarget:
+        """Returns the target without its rounding errors; it is the last one from now on.
+
+        Args:
+            target: What came.
+            t_ns: Now.
+
+        Raises:
+            RobotFault: It breaks a limit.
+        """
+        check_finite(target)
+        place, opening = target.position_m, target.gripper_opening
+        is_open = -_TOLERANCE <= opening <= 1.0 + _TOLERANCE
+        if not (self._limits.contains(place, _TOLERANCE) and is_open):
+            raise RobotFault(
+                "target_outside_box", f"the loop sent {in_words(place)} m, opening {opening:.3f}"
+            )
+        if self._last is not None:
+            step_m = math.dist(place, self._last)
+            if step_m > self._limits.max_step_m + _TOLERANCE:
+                raise RobotFault(
+                    "step_too_long",
+                    f"the loop went {step_m:.4f} m at once, {self._limits.max_step_m:g} is allowed",
+                )
+            if step_m > self._allowance.at(t_ns) + _TOLERANCE:
+                raise RobotFault(
+                    "too_fast",
+                    f"the loop's targets go faster than {self._limits.max_speed_m_s:g} m/s",
+                )
+            self._allowance.spend(step_m)
+        self._last = place
+        return ToolTarget(
+            position_m=clipped(place, self._limits.box_low_m, self._limits.box_high_m),
+            gripper_opening=min(max(opening, 0.0), 1.0),
+        )
+
+    def _full(self) -> PathAllowance:
+        speed_m_s = self._limits.max_speed_m_s
+        return PathAllowance(speed_m_s, speed_m_s * _SAVED_S)
+
+
+class ArmWatch:
+    """Looks at an arm: how it is, how fast it goes, whether it does as it was told.
+
+    Args:
+        arm: Connected before the first look.
+        limits: What must hold.
+        clock: The clock of its time stamps.
+    """
+
+    def __init__(self, arm: Arm, limits: GuardLimits, clock: Clock) -> None:
+        self._arm, self._limits, self._clock = arm, limits, clock
+        self._velocity: Place = (0.0, 0.0, 0.0)
+        self._opening_speed = 0.0
+        self.state: ArmState | None = None
+        """The newest state; None before the first look."""
+
+    def look(self) -> ArmState:
+        """Returns the newest state.
+
+        Raises:
+            RobotFault: The arm has a fault, says nothing new, or says what is no number.
+        """
+        state, before = self._arm.state(), self.state
+        numbers = (*state.position_m, *state.rotation_rad, state.gripper_opening)
+        if not all(math.isfinite(number) for number in numbers):
+            raise RobotFault("state_not_finite", f"the arm reports {list(numbers)}")
+        if before is not None and (passed_s := (state.t_ns - before.t_ns) * 1e-9) > 0:
+            x, y, z = (
+                (now - then) / passed_s
+                for now, then in zip(state.position_m, before.position_m, strict=True)
+            )
+            self._velocity = (x, y, z)
+            self._opening_speed = (state.gripper_opening - before.gripper_opening) / passed_s
+        self.state = state
+        if (fault := self._arm.fault) is not None:
+            raise fault.again()
+        if (age_ns := self._clock.now_ns() - state.t_ns) > _SILENT_NS:
+            raise RobotFault("arm_silent", f"the arm's newest state is {age_ns / 1e9:.3f} s old")
+        return state
+
+    def forget(self) -> None:
+        """Takes the next state for the first one."""
+        self.state, self._velocity, self._opening_speed = None, (0.0, 0.0, 0.0), 0.0
+
+    def check_place(self, target: Place, *, is_inside: bool) -> None:
+        """Checks where the arm is against where it was sent.
+
+        Args:
+            target: Where it was sent last.
+            is_inside: Whether it must be in the box.
+
+        Raises:
+            RobotFault: It is outside, or does not follow.
+        """
+        if self.state is None:
+            return
+        place = self.state.position_m
+        if is_inside and not self._limits.contains(place, self._limits.max_outside_m):
+            raise RobotFault("outside_box", f"the tool is at {in_words(place)} m")
+        if (lag_m := math.dist(place, target)) > self._limits.max_lag_m:
+            raise RobotFault("not_following", f"the tool is {lag_m:.3f} m from its target")
+
+    def stopping_place(self) -> Place:
+        """Returns where the arm comes to rest if it brakes now as hard as the limits allow."""
+        assert self.state is not None
+        seconds = math.hypot(*self._velocity) / (2 * self._limits.max_acceleration_m_s2)
+        x, y, z = (
+            at + speed * seconds
+            for at, speed in zip(self.state.position_m, self._velocity, strict=True)
+        )
+        return clipped((x, y, z), self._limits.box_low_m, self._limits.box_high_m)
+
+    def is_settled_at(self, goal: ToolTarget) -> bool:
+        """Whether the arm rests at `goal`, as far as what the gripper holds lets it close."""
+        state = self.state
+        if state is None or math.dist(state.position_m, goal.position_m) > _NEAR_M:
+            return False
+        is_gripper_there = (
+            abs(state.gripper_opening - goal.gripper_opening) <= _NEAR_OPENING
+            or state.is_gripper_stuck
+        )
+        is_still = (
+            math.hypot(*self._velocity) <= _STILL_M_S
+            and abs(self._opening_speed) <= _STILL_OPENING_S
+        )
+        return is_gripper_there and is_still
+
+
+def check_finite(target: ToolTarget) -> None:
+    """Raises the RobotFault `target_not_finite` for a target that is not four numbers."""
+    numbers = (*target.position_m, target.gripper_opening)
+    if not all(math.isfinite(number) for number in numbers):
+        raise RobotFault("target_not_finite", f"the loop sent {list(numbers)}")
+
+
+def in_words(place: Place) -> str:
+    """Returns a place for a message, to the millimetre."""
+    return f"({place[0]:.3f}, {place[1]:.3f}, {place[2]:.3f})"

@@ -1,0 +1,289 @@
+"""The arm as the control loop has it: everything goes through the guard, which alone may touch it.
+
+A command is a message that is sent and not waited for; what the guard and the arm are like is read
+from the guard's newest report. Only `connect` and `reset` wait. A guard that has said nothing for a
+quarter of a second is a fault, and no fault is cleared from here: a person does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from robot.clock import Clock
+from robot.guard_wire import (
+    MAX_BYTES,
+    Answer,
+    Close,
+    Command,
+    Hello,
+    Message,
+    Report,
+    Reset,
+    Rest,
+    Stop,
+    WireError,
+    pack,
+    unpack,
+)
+from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
+from robot.safety import SafetyLimits
+
+_SILENT_NS = 250_000_000
+_LOOK_NS = 5_000_000
+_ANSWER_NS = 5_000_000_000
+_RESET_NS = 40_000_000_000
+
+
+class LinkEnded(RuntimeError):
+    """The guard is not there, or not any more."""
+
+
+class Link(Protocol):
+    """Carries messages to the guard and back, and never waits."""
+
+    def send(self, raw: bytes) -> None:
+        """Sends one message; LinkEnded if it cannot be sent."""
+        ...
+
+    def receive(self) -> bytes | None:
+        """Returns the next message, or None while there is none; LinkEnded after the last."""
+        ...
+
+    def close(self) -> None:
+        """Ends the link; may be called twice."""
+        ...
+
+
+class SocketLink:
+    """A link over the guard's Unix socket; LinkEnded if nobody listens there.
+
+    Args:
+        path: The socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.settimeout(0.0)
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise LinkEnded(f"no guard answers at {path}: {error}") from error
+
+    def send(self, raw: bytes) -> None:
+        """Sends one message; a guard that takes none any more counts as gone."""
+        try:
+            self._socket.send(raw)
+        except OSError as error:
+            raise LinkEnded(f"the guard takes no message: {error}") from error
+
+    def receive(self) -> bytes | None:
+        """Returns the next message, or None while there is none."""
+        try:
+            raw = self._socket.recv(MAX_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise LinkEnded(f"the guard's connection broke: {error}") from error
+        if not raw:
+            raise LinkEnded("the guard ended the connection")
+        return raw
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+
+class GuardedArm:
+    """An `Arm` behind a guard. One thread at a time.
+
+    Args:
+        open_link: Opens the link to the guard; LinkEnded while the guard is not there.
+        clock: The guard's clock too: times of its reports are compared with it.
+        period_ns: Time between two commands.
+        limits: Of the gate before it, for the guard to compare with its own.
+        connect_s: How long `connect` waits for the guard to be there.
+    """
+
+    def __init__(
+        self,
+        open_link: Callable[[], Link],
+        clock: Clock,
+        *,
+        period_ns: int,
+        limits: SafetyLimits,
+        connect_s: float = 20.0,
+    ) -> None:
+        self._open_link, self._clock = open_link, clock
+        self._hello = Hello(period_ns=period_ns, limits=limits)
+        self._connect_s = connect_s
+        self._link: Link | None = None
+        self._report: Report | None = None
+        self._answer: Answer | None = None
+        self._fault: RobotFault | None = None
+        self._acks_at_fault = 0
+        self._seq = self._num_resets = 0
+
+    @property
+    def fault(self) -> RobotFault | None:
+        """The latched fault, the guard's or one found here; None while the arm may move."""
+        with contextlib.suppress(RobotFault):
+            self._drain()
+        if self._report is not None and self._report.fault is not None:
+            return self._report.fault
+        return self._fault
+
+    def connect(self) -> None:
+        """Waits for the guard and makes this loop the one that drives.
+
+        Raises:
+            RobotFault: `guard_gone`, none answers; `guard_refused`, with the reasons.
+        """
+        if self._link is not None:
+            return
+        self._link = self._wait_for_link()
+        self._report = self._answer = None
+        try:
+            self._send(self._hello)
+            self._wait(lambda: self._answer is not None, _ANSWER_NS, "it does not answer")
+            assert self._answer is not None
+            if not self._answer.is_ok:
+                raise RobotFault("guard_refused", self._answer.text)
+            self._wait(lambda: self._report is not None, _ANSWER_NS, "it does not report")
+        except RobotFault:
+            self._drop_link()
+            raise
+
+    def reset(self, pose: StartPose) -> None:
+        """Has the guard lead the arm to `pose`; returns once it rests there."""
+        self._check_ready()
+        self._num_resets += 1
+        number = self._num_resets
+        self._send(Reset(number=number, pose=pose))
+
+        def is_over() -> bool:
+            report = self._report
+            return self.fault is not None or (report is not None and report.reset_number == number)
+
+        self._wait(is_over, _RESET_NS, "the arm does not get to the start")
+        self._check_ready()
+
+    def state(self) -> ArmState:
+        """Returns the arm's state by the guard's newest report.
+
+        Raises:
+            RobotFault: `guard_silent`, it is too old; `guard_gone`; or the latched fault of an arm
+                that the guard has not connected to yet because of it.
+        """
+        self._drain()
+        report = self._report
+        if report is None:
+            raise RobotFault("not_connected", "call connect() first")
+        if (age_ns := self._clock.now_ns() - report.t_ns) > _SILENT_NS:
+            raise self._latch("guard_silent", f"its last report is {age_ns / 1e9:.3f} s old")
+        if report.state is None:
+            raise (report.fault or RobotFault("no_state", "the arm has not been looked at")).again()
+        return report.state
+
+    def command(self, target: ToolTarget) -> None:
+        """Sends the target and returns at once."""
+        self._check_ready()
+        numbers = (*target.position_m, target.gripper_opening)
+        if not all(math.isfinite(number) for number in numbers):
+            fault = self._latch("target_not_finite", f"got {list(numbers)}")
+            self.stop()
+            raise fault
+        self._seq += 1
+        self._send(Command(seq=self._seq, t_ns=self._clock.now_ns(), target=target))
+
+    def rest(self) -> None:
+        """Tells the guard that no target comes before the next reset."""
+        if self._link is not None and self.fault is None:
+            self._send(Rest())
+
+    def stop(self) -> None:
+        """Has the guard stop the arm and latch; latches here in any case."""
+        self._latch("stopped", "motion was stopped")
+        if self._link is not None:
+            with contextlib.suppress(RobotFault):
+                self._send(Stop())
+
+    def clear_fault(self) -> None:
+        """Refuses: only a person clears a fault, with `offworld actor ack`."""
+        raise RobotFault("needs_a_person", "a fault is cleared with `offworld actor ack` only")
+
+    def close(self) -> None:
+        """Says farewell to the guard and lets go."""
+        if self._link is not None:
+            with contextlib.suppress(RobotFault):
+                self._send(Close())
+            self._drop_link()
+
+    def _check_ready(self) -> None:
+        if self._link is None and self._fault is None:
+            raise RobotFault("not_connected", "call connect() first")
+        if (fault := self.fault) is not None:
+            raise fault.again()
+
+    def _latch(self, code: str, message: str) -> RobotFault:
+        """Holds a fault until a person has cleared the guard's; returns it to be raised."""
+        if self._fault is None:
+            self._fault = RobotFault(code, message)
+            self._acks_at_fault = 0 if self._report is None else self._report.num_acks
+        return RobotFault(code, message)
+
+    def _send(self, message: Message) -> None:
+        if self._link is None:
+            raise self._latch("guard_gone", "there is no connection to the guard")
+        try:
+            self._link.send(pack(message))
+        except LinkEnded as error:
+            raise self._latch("guard_gone", str(error)) from error
+
+    def _drain(self) -> None:
+        """Takes in everything that the guard has said."""
+        try:
+            while self._link is not None and (raw := self._link.receive()) is not None:
+                message = unpack(raw)
+                if isinstance(message, Report):
+                    self._report = message
+                elif isinstance(message, Answer):
+                    self._answer = message
+        except (LinkEnded, WireError) as error:
+            raise self._latch("guard_gone", str(error)) from error
+        report = self._report
+        if report is not None and report.num_acks > self._acks_at_fault and report.fault is None:
+            self._fault = None
+
+    def _wait(self, is_over: Callable[[], bool], longest_ns: int, what: str) -> None:
+        until_ns = self._clock.now_ns() + longest_ns
+        while True:
+            self._drain()
+            if is_over():
+                return
+            now_ns = self._clock.now_ns()
+            heard_ns = now_ns if self._report is None else self._report.t_ns
+            if now_ns > until_ns or now_ns - heard_ns > _SILENT_NS:
+                raise self._latch("guard_silent", what)
+            self._clock.sleep_until_ns(now_ns + _LOOK_NS)
+
+    def _wait_for_link(self) -> Link:
+        until_ns = self._clock.now_ns() + round(self._connect_s * 1e9)
+        while True:
+            try:
+                return self._open_link()
+            except LinkEnded as error:
+                now_ns = self._clock.now_ns()
+                if now_ns >= until_ns:
+                    raise RobotFault("guard_gone", str(error)) from error
+                self._clock.sleep_until_ns(now_ns + 4 * _LOOK_NS)
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None

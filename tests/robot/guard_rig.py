@@ -1,0 +1,136 @@
+"""A guard without its process: driven by a simulated clock, reached without a socket."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from robot.clock import SimulatedClock
+from robot.fault_store import FaultStore, StoredFault
+from robot.guard import Guard, LimitsRefused
+from robot.guard_limits import GuardLimits
+from robot.guard_wire import (
+    Ack,
+    Answer,
+    Close,
+    Command,
+    Hello,
+    Message,
+    Reset,
+    Rest,
+    Stop,
+    pack,
+    unpack,
+)
+from robot.guarded_arm import GuardedArm
+from robot.interfaces import RobotFault
+from robot.safety import SafetyLimits
+from tests.robot.recording_arm import Entry, RecordingArm
+
+LIMITS = GuardLimits(box_low_m=(0.25, -0.15, 0.015), box_high_m=(0.55, 0.15, 0.315))
+PERIOD_NS = 100_000_000
+CYCLE_NS = 10_000_000
+
+
+class MemoryFaults(FaultStore):
+    """Keeps the fault in memory; fails to when told so."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere/fault.json"))
+        self.stored: StoredFault | None = None
+        self.is_full = False
+
+    def load(self) -> StoredFault | None:
+        return self.stored
+
+    def save(self, fault: RobotFault, doing: str) -> None:
+        if self.is_full:
+            raise OSError(28, "no space left on device")
+        self.stored = StoredFault(code=fault.code, message=fault.message, unix_s=0.0, doing=doing)
+
+    def clear(self) -> None:
+        self.stored = None
+
+
+class GuardClock(SimulatedClock):
+    """Time that lets the guard do its cycle on the way."""
+
+    def __init__(self) -> None:
+        super().__init__(start_ns=1_000_000_000)
+        self.on_cycle: Any = lambda: None
+
+    def advance(self, duration_ns: int) -> None:
+        self.sleep_until_ns(self.now_ns() + duration_ns)
+
+    def sleep_until_ns(self, t_ns: int) -> None:
+        while self.now_ns() < t_ns:
+            super().sleep_until_ns(min(t_ns, self.now_ns() + CYCLE_NS))
+            self.on_cycle()
+
+
+class GuardRig:
+    """A guard over a recording arm, and the loop's arm in front of it.
+
+    Args:
+        limits: Of the guard.
+        faults: Of the guard; in memory unless given.
+    """
+
+    def __init__(self, limits: GuardLimits = LIMITS, faults: FaultStore | None = None) -> None:
+        self.clock = GuardClock()
+        self.record: list[Entry] = []
+        self.real = RecordingArm(self.clock, self.record.append)
+        self.faults = faults or MemoryFaults()
+        self.guard = Guard(self.real, limits, self.clock, self.faults)
+        self.clock.on_cycle = self.cycle
+        self.replies: deque[bytes] = deque(maxlen=4)
+        self.is_paused = False
+        """The guard does not run."""
+
+    def make_arm(self, limits: SafetyLimits | None = None) -> GuardedArm:
+        return GuardedArm(
+            lambda: self, self.clock, period_ns=PERIOD_NS, limits=limits or SafetyLimits()
+        )
+
+    def cycle(self) -> None:
+        if not self.is_paused:
+            self.guard.step()
+            self.replies.append(pack(self.guard.report()))
+
+    def commands(self) -> list[Entry]:
+        return [entry for entry in self.record if entry.kind == "command"]
+
+    # The link.
+    def send(self, raw: bytes) -> None:
+        self.take(unpack(raw))
+
+    def receive(self) -> bytes | None:
+        return self.replies.popleft() if self.replies else None
+
+    def close(self) -> None: ...
+
+    def take(self, message: Message) -> None:
+        match message:
+            case Hello():
+                try:
+                    self.guard.attach(message.period_ns, message.limits)
+                except LimitsRefused as error:
+                    self.replies.append(pack(Answer(is_ok=False, text=str(error))))
+                else:
+                    self.replies.append(pack(Answer(is_ok=True, text="drive")))
+            case Reset():
+                self.guard.reset(message.number, message.pose)
+            case Command():
+                self.guard.command(message.seq, message.target, message.t_ns)
+            case Rest():
+                self.guard.rest()
+            case Stop():
+                self.guard.stop("the loop", is_kept=False)
+            case Ack():
+                self.guard.acknowledge()
+            case Close():
+                self.guard.detach(is_farewell=True)
+            case _:
+                raise AssertionError(message)
+        self.replies.append(pack(self.guard.report()))
