@@ -35,7 +35,7 @@ ONLY_IN = {
     "ray": ("learner/ray_trainer.py",),
     "zarr": ("learner/zarr_group.py",),
     "safetensors": ("learner/weights.py", "learner/checkpoint.py"),
-    "xarm": ("robot/xarm.py",),
+    "xarm": ("robot/xarm_sdk.py",),
     "pyrealsense2": ("robot/realsense_sdk.py",),
     "mujoco": ("robot/sim/",),
     "tensorboard": ("learner/metrics.py",),

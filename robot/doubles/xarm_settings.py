@@ -1,0 +1,67 @@
+"""What the controller was told to keep to: fence, reduced mode, collision sensitivity, the tool."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from robot.doubles.xarm_frames import MalformedFrame, Register, Request
+
+
+class ControllerSettings:
+    """The settings of one controller, as after switching it on."""
+
+    def __init__(self) -> None:
+        self.tcp_offset: tuple[float, ...] = (0.0,) * 6
+        self.tcp_load: tuple[float, ...] = (0.0,) * 4
+        self.collision_sensitivity = 3
+        self.boundary_mm: tuple[int, ...] = (9999, -9999, 9999, -9999, 9999, -9999)
+        self.reduced_speed_mm_s = 1000.0
+        self.reduced_joint_speed_rad_s = 3.14
+        self.is_reduced = False
+        self.is_fence_on = False
+        self.ignored: set[int] = set()
+        """Registers whose writes are acknowledged and lost, to try how a driver finds out."""
+
+    def take(self, request: Request) -> bool:
+        """Takes one request if it sets something; False for a register that is unknown here."""
+        if request.register in self.ignored:
+            return True
+        match request.register:
+            case Register.SET_TCP_OFFSET:
+                self.tcp_offset = request.floats(6)
+            case Register.SET_LOAD_PARAM:
+                self.tcp_load = request.floats(4)
+            case Register.SET_COLLIS_SENS:
+                self.collision_sensitivity = request.byte()
+            case Register.SET_LIMIT_XYZ:
+                if len(request.data) != 24:
+                    raise MalformedFrame("a boundary is six numbers")
+                self.boundary_mm = struct.unpack("<6i", request.data)
+            case Register.SET_REDUCED_TRSV:
+                (self.reduced_speed_mm_s,) = request.floats(1)
+            case Register.SET_REDUCED_P2PV:
+                (self.reduced_joint_speed_rad_s,) = request.floats(1)
+            case Register.SET_REDUCED_MODE:
+                self.is_reduced = bool(request.byte())
+            case Register.SET_FENCE_ON:
+                self.is_fence_on = bool(request.byte())
+            case (
+                Register.SET_COLLIS_REB
+                | Register.SET_SELF_COLLIS_CHECK
+                | Register.SET_FEEDBACK_TYPE
+            ):
+                pass
+            case _:
+                return False
+        return True
+
+    def is_outside(self, position_mm: Sequence[float]) -> bool:
+        """Whether a tool at this place has left a fence that is on. [3]
+
+        Assumed: the boundary is one of the reduced mode's limits, and holds only while that is on.
+        """
+        if not (self.is_fence_on and self.is_reduced):
+            return False
+        limits = zip(position_mm, self.boundary_mm[::2], self.boundary_mm[1::2], strict=True)
+        return any(not low <= place <= high for place, high, low in limits)

@@ -1,0 +1,288 @@
+"""The xArm 7, through the vendor's SDK, in the controller's mode 7: each target replaces the last
+with continuous velocity, within the configured speed and acceleration.
+
+If this process dies the arm ends at its last target, one bounded step away. A fault latches and is
+cleared by nothing but `clear_fault`; the controller's own fence, collision detection and speed
+limit are set, read back, and stand behind whatever this driver does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+
+from robot.clock import Clock
+from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
+from robot.xarm_codes import state_fault
+from robot.xarm_config import XArmConfig
+from robot.xarm_gripper import XArmGripper
+from robot.xarm_lines import TOOL_DOWN_RAD, XArmLines
+from robot.xarm_reports import Measured
+from robot.xarm_reset import Arrival, reset_path
+from robot.xarm_units import to_mm
+
+logger = logging.getLogger(__name__)
+_POLL_NS = 10_000_000
+_GRIPPER_WAIT_S = 2.0
+
+
+class XArm:
+    """One xArm 7 with its gripper. One thread drives it; `stop` and `fault` are for any thread.
+
+    Args:
+        config: Where it is, and what it is held to.
+        clock: Dates measurements and paces resets.
+    """
+
+    def __init__(self, config: XArmConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._latching = threading.Lock()
+        self._fault: RobotFault | None = None
+        self._lines: XArmLines | None = None
+        self._gripper: XArmGripper | None = None
+        self._measured: Measured | None = None
+        self._opening = 1.0
+
+    @property
+    def fault(self) -> RobotFault | None:
+        """The latched fault, or None while the arm may move."""
+        return self._fault
+
+    def connect(self) -> None:
+        """Connects, sets the controller up and enables the arm; does nothing once connected.
+
+        Raises:
+            RobotFault: The controller is not there (`not_connected`, and may be tried again), or
+                anything about it is not as configured (latched).
+        """
+        if self._lines is not None:
+            return
+        self._open()
+        self._make_ready()
+
+    def reset(self, pose: StartPose) -> None:
+        """Opens or closes the gripper, lifts the tool, crosses, and descends to `pose`.
+
+        Raises:
+            RobotFault: Latched already, or the arm did not get there in time.
+        """
+        lines = self._check_ready()
+        self._check_target(pose.position_m, pose.gripper_opening)
+        deadline_ns = self._clock.now_ns() + round(self._config.reset_timeout_s * 1e9)
+        self._set_gripper(pose.gripper_opening)
+        self._wait_for_gripper(pose.gripper_opening, deadline_ns)
+        start = self.state().position_m
+        path = reset_path(start, pose.position_m, self._config.safe_height_m)
+        for place in path:
+            self._raise_if_latched()
+            self._send(
+                lines, place, self._config.reset_speed_m_s, self._config.reset_acceleration_m_s2
+            )
+            self._wait_until_at(place, deadline_ns)
+        self._check_rotation()
+
+    def state(self) -> ArmState:
+        """Returns where the arm is; latches what is found wrong with it instead of raising.
+
+        Without an answer it is the last state known, under its old time.
+
+        Raises:
+            RobotFault: `not_connected`, nothing was ever measured.
+        """
+        if self._lines is not None:
+            self._measure(self._lines)
+        measured = self._measured
+        if measured is None:
+            raise RobotFault("not_connected", "call connect() first")
+        opening, is_stuck = self._opening, False
+        if self._gripper is not None:
+            opening, is_stuck = self._gripper.measured
+        return ArmState(
+            position_m=measured.position_m,
+            rotation_rad=measured.rotation_rad,
+            gripper_opening=opening,
+            is_gripper_stuck=is_stuck,
+            t_ns=measured.t_ns,
+        )
+
+    def command(self, target: ToolTarget) -> None:
+        """Sends a target, and the gripper's if it changed.
+
+        Returns when the controller has taken it, a millisecond later; RobotFault if it has not
+        within the configured time, or for a target outside the fence.
+        """
+        lines = self._check_ready()
+        self._check_target(target.position_m, target.gripper_opening)
+        self._send(lines, target.position_m, self._config.speed_m_s, self._config.acceleration_m_s2)
+        self._set_gripper(target.gripper_opening)
+
+    def stop(self) -> None:
+        """Stops on a connection of its own, so that no slow answer holds it up, and latches."""
+        lines = self._lines
+        if lines is None or lines.stop():
+            self._latch(RobotFault("stopped", "motion was stopped"))
+        else:
+            self._latch(
+                RobotFault(
+                    "stop_not_confirmed",
+                    "the controller did not confirm the stop; press the emergency stop",
+                )
+            )
+
+    def clear_fault(self) -> None:
+        """Clears the controller's error on a person's behalf, and sets everything up again.
+
+        Raises:
+            RobotFault: What is still wrong; it is latched instead.
+        """
+        if self._lines is not None:
+            if not self._lines.is_usable:
+                # A call given up may end later and move the arm: with its connection it cannot.
+                self._close_lines()
+                self._open()
+            self._lines.clear_errors()
+            self._make_ready(is_repair=True)
+        self._fault = None
+
+    def close(self) -> None:
+        """Stops motion and lets go of the connections."""
+        if self._lines is not None:
+            self._lines.stop()
+        self._close_lines()
+
+    def _open(self) -> None:
+        lines = self._lines = None
+        lines = XArmLines(self._config, self._clock)
+        if lines.gripper is not None:
+            self._gripper = XArmGripper(lines.gripper, self._config, self._clock, self._fail)
+        self._lines = lines
+
+    def _close_lines(self) -> None:
+        gripper, lines = self._gripper, self._lines
+        self._gripper = self._lines = None
+        if gripper is not None:
+            gripper.close()
+        if lines is not None:
+            lines.close()
+
+    def _make_ready(self, *, is_repair: bool = False) -> None:
+        lines = self._lines
+        assert lines is not None
+        try:
+            lines.make_ready()
+            if self._gripper is not None:
+                if is_repair:
+                    self._gripper.repair()
+                self._gripper.start()
+            self._measured = lines.ask()
+        except RobotFault as fault:
+            lines.stop()
+            self._fault = fault
+            raise
+
+    def _measure(self, lines: XArmLines) -> None:
+        measured = lines.reports.fresh()
+        try:
+            if measured is None:
+                measured = lines.ask()
+        except RobotFault as fault:
+            if self._fault is None:
+                self._fail(lines.error_or(fault))
+            return
+        self._measured = measured
+        if self._fault is not None:
+            return
+        fault = state_fault(measured.state)
+        if fault is not None or lines.reported_error != 0:
+            self._look_into(lines, fault)
+        elif not lines.is_reporting:
+            self._fail(RobotFault("report_silent", "the controller sends no reports any more"))
+
+    def _look_into(self, lines: XArmLines, fault: RobotFault | None) -> None:
+        """Latches what a report hints at, if the controller, asked now, says so too."""
+        state = lines.state()
+        now = None if state is None else state_fault(state)
+        found = lines.error_or(now or RobotFault("none", ""))
+        if found.code != "none":
+            self._fail(found)
+        elif state is None and fault is not None:
+            self._fail(fault)
+
+    def _send(
+        self,
+        lines: XArmLines,
+        position_m: tuple[float, float, float],
+        speed_m_s: float,
+        acceleration_m_s2: float,
+    ) -> None:
+        fault = lines.move(to_mm(position_m), 1000.0 * speed_m_s, 1000.0 * acceleration_m_s2)
+        if fault is not None:
+            raise self._fail(fault if fault.code == "sdk_timeout" else lines.error_or(fault))
+
+    def _set_gripper(self, opening: float) -> None:
+        self._opening = min(max(opening, 0.0), 1.0)
+        if self._gripper is not None:
+            self._gripper.set(self._opening)
+
+    def _wait_for_gripper(self, opening: float, deadline_ns: int) -> None:
+        while self._gripper is not None:
+            try:
+                measured, is_stuck = self._gripper.wait_measured(_GRIPPER_WAIT_S)
+            except RobotFault as fault:
+                self._raise_if_latched()
+                raise self._fail(fault) from fault
+            if is_stuck or abs(measured - opening) <= self._config.gripper_tolerance:
+                return
+            self._pause(deadline_ns, f"the gripper is at {measured:.2f} of {opening:.2f}")
+
+    def _wait_until_at(self, place: tuple[float, float, float], deadline_ns: int) -> None:
+        arrival = Arrival(place, self._config.position_tolerance_m)
+        while not arrival.take(self.state()):
+            self._pause(deadline_ns, f"the tool is {arrival.distance_m:.4f} m away")
+
+    def _pause(self, deadline_ns: int, where: str) -> None:
+        self._raise_if_latched()
+        if self._clock.now_ns() >= deadline_ns:
+            limit = self._config.reset_timeout_s
+            raise self._fail(RobotFault("reset_timeout", f"{where}, {limit:g} s are over"))
+        self._clock.sleep_until_ns(self._clock.now_ns() + _POLL_NS)
+
+    def _check_rotation(self) -> None:
+        turns = zip(self.state().rotation_rad, TOOL_DOWN_RAD, strict=True)
+        worst = max(abs(math.remainder(turn - wished, math.tau)) for turn, wished in turns)
+        if worst > self._config.rotation_tolerance_rad:
+            raise self._fail(
+                RobotFault("reset_rotation", f"the tool is {worst:.3f} rad off straight down")
+            )
+
+    def _check_ready(self) -> XArmLines:
+        self._raise_if_latched()
+        if self._lines is None:
+            raise RobotFault("not_connected", "call connect() first")
+        return self._lines
+
+    def _check_target(self, position_m: tuple[float, float, float], opening: float) -> None:
+        if not all(math.isfinite(x) for x in (*position_m, opening)):
+            raise self._fail(RobotFault("target_not_finite", f"got {position_m}, {opening}"))
+        if not self._config.is_inside_fence(position_m):
+            raise self._fail(RobotFault("target_outside_fence", f"{position_m} m is outside"))
+
+    def _raise_if_latched(self) -> None:
+        if self._fault is not None:
+            raise self._fault.again()
+
+    def _fail(self, fault: RobotFault) -> RobotFault:
+        """Latches a fault, stops the arm, and returns what to raise."""
+        self._latch(fault)
+        lines = self._lines
+        if lines is not None:
+            lines.stop()
+        return fault.again()
+
+    def _latch(self, fault: RobotFault) -> None:
+        with self._latching:
+            if self._fault is None:
+                self._fault = fault
+                logger.error("the arm is stopped: %s", fault)

@@ -1,0 +1,175 @@
+"""The xArm's gripper on a connection and a thread of its own.
+
+Each exchange with it goes over the tool's serial line and takes milliseconds, or seconds when the
+line is broken; none of that may hold up the arm.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from robot.clock import Clock
+from robot.interfaces import RobotFault
+from robot.xarm_codes import sdk_fault
+from robot.xarm_config import XArmConfig
+from robot.xarm_units import to_opening, to_pulses
+
+# Wider open than told by this much, and standing still for so long, means that something is held.
+_STUCK_BY = 0.05
+_STILL_BY = 0.004
+_STILL_NS = 150_000_000
+
+
+class XArmGripper:
+    """Sends the newest wish when it changes, reads where the gripper is, and never blocks a caller.
+
+    Args:
+        api: A connection of its own, closed here.
+        config: Speed and poll period.
+        clock: Dates readings.
+        on_fault: Is told, in this object's thread, when the gripper fails.
+    """
+
+    def __init__(
+        self,
+        api: Any,
+        config: XArmConfig,
+        clock: Clock,
+        on_fault: Callable[[RobotFault], object],
+    ) -> None:
+        self._api = api
+        self._config = config
+        self._clock = clock
+        self._on_fault = on_fault
+        self._changed = threading.Condition()
+        self._wished: float | None = None
+        self._sent_pulses: int | None = None
+        self._opening = 1.0
+        self._was_at: tuple[float, int] = (1.0, clock.now_ns())
+        self._is_stuck = False
+        self._is_closing = False
+        self._is_failed = False
+        self._num_measured = 0
+        self._num_asked = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def measured(self) -> tuple[float, bool]:
+        """The newest reading: opening, and whether the gripper is held open."""
+        with self._changed:
+            return self._opening, self._is_stuck
+
+    def start(self) -> None:
+        """Readies the gripper, takes a first reading and starts the thread; RobotFault if it
+        fails."""
+        api = self._api
+        self._check(api.set_gripper_mode(0), "setting the gripper's mode")
+        self._check(api.set_gripper_enable(True), "enabling the gripper")
+        self._check(
+            api.set_gripper_speed(self._config.gripper_speed_rpm), "setting the gripper's speed"
+        )
+        self._measure()
+        self._is_failed = False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="xarm-gripper", daemon=True)
+            self._thread.start()
+
+    def repair(self) -> None:
+        """Clears the gripper's error on a person's behalf; `start` has to follow."""
+        self._check(self._api.clean_gripper_error(), "clearing the gripper's error")
+        with self._changed:
+            self._sent_pulses = self._wished = None
+
+    def set(self, opening: float) -> None:
+        """Makes this the wish; returns at once."""
+        with self._changed:
+            self._wished = opening
+            self._changed.notify_all()
+
+    def wait_measured(self, timeout_s: float) -> tuple[float, bool]:
+        """Waits for a reading begun after this call, for a reset; RobotFault if none comes."""
+        with self._changed:
+            # A reading under way began before: the one after it is meant.
+            self._num_asked = wanted = self._num_measured + 2
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._num_measured >= wanted, timeout_s):
+                raise RobotFault("gripper_silent", "the gripper's position cannot be read")
+            return self._opening, self._is_stuck
+
+    def close(self) -> None:
+        """Ends the thread, which may take as long as one exchange, and the connection."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        # First, so that an exchange that hangs ends.
+        self._api.disconnect()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_work, self._config.gripper_poll_s)
+                if self._is_closing:
+                    return
+                pulses = None if self._wished is None else to_pulses(self._wished)
+            if self._is_failed:
+                self._wait_a_while()
+                continue
+            try:
+                if pulses is not None and self._is_new(pulses):
+                    self._send(pulses)
+                self._measure()
+            except RobotFault as fault:
+                if not self._is_closing:
+                    self._is_failed = True
+                    self._on_fault(fault)
+
+    def _has_work(self) -> bool:
+        is_new = self._wished is not None and self._is_new(to_pulses(self._wished))
+        is_asked = self._num_measured < self._num_asked
+        return self._is_closing or (not self._is_failed and (is_new or is_asked))
+
+    def _wait_a_while(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing, self._config.gripper_poll_s)
+
+    def _is_new(self, pulses: int) -> bool:
+        if self._sent_pulses is None:
+            return True
+        change = abs(to_opening(pulses) - to_opening(self._sent_pulses))
+        is_end = pulses != self._sent_pulses and to_opening(pulses) in (0.0, 1.0)
+        return change > 0.25 * self._config.gripper_tolerance or is_end
+
+    def _send(self, pulses: int) -> None:
+        # By default the SDK would wait for the arm to stand still.
+        code = self._api.set_gripper_position(pulses, wait=False, wait_motion=False)
+        self._check(code, "moving the gripper")
+        with self._changed:
+            self._sent_pulses = pulses
+            # It needs a moment to set out, and is not stuck meanwhile.
+            self._was_at = (self._was_at[0], self._clock.now_ns())
+
+    def _measure(self) -> None:
+        code, pulses = self._api.get_gripper_position()
+        self._check(code, "reading the gripper")
+        if pulses is None:
+            raise RobotFault("gripper_silent", "the gripper's position cannot be read")
+        opening = to_opening(pulses)
+        with self._changed:
+            now_ns = self._clock.now_ns()
+            if abs(opening - self._was_at[0]) > _STILL_BY:
+                self._was_at = (opening, now_ns)
+            is_still = now_ns - self._was_at[1] >= _STILL_NS
+            told = None if self._sent_pulses is None else to_opening(self._sent_pulses)
+            self._is_stuck = told is not None and is_still and opening - told > _STUCK_BY
+            self._opening = opening
+            self._num_measured += 1
+            self._changed.notify_all()
+
+    @staticmethod
+    def _check(code: int, what: str) -> None:
+        if code != 0:
+            raise sdk_fault(code, what)

@@ -1,0 +1,176 @@
+"""What the controller is told before the arm may move, and the check that it has it.
+
+The settings of a controller are lost when it restarts, and some writes are acknowledged and not
+kept, so that nothing counts until it was read back.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from robot.interfaces import RobotFault
+from robot.xarm_codes import controller_fault, sdk_fault
+from robot.xarm_config import XArmConfig
+from robot.xarm_units import to_m, to_mm
+
+MIN_FIRMWARE = (1, 11, 0)
+NUM_JOINTS = 7
+ONLINE_MODE = 7
+"""Cartesian online planning: a new target replaces the old one with continuous velocity."""
+_POSITION_MODE = 0
+# The rich report comes every 0.2 s.
+_REPORT_WAIT_S = 2.0
+
+
+class FreshReports:
+    """Counts the reports of one connection, to wait for one made after a certain moment."""
+
+    def __init__(self, api: Any) -> None:
+        self._arrived = threading.Condition()
+        self._count = 0
+        api.register_report_callback(self._take)
+
+    def wait(self, what: str) -> None:
+        """Waits for the second report from now: the first may have been on its way already.
+
+        Raises:
+            RobotFault: `report_silent`, none came.
+        """
+        with self._arrived:
+            wanted = self._count + 2
+            if not self._arrived.wait_for(lambda: self._count >= wanted, _REPORT_WAIT_S):
+                raise RobotFault("report_silent", f"{what}: the controller sends no report")
+
+    def _take(self, _: Any) -> None:
+        with self._arrived:
+            self._count += 1
+            self._arrived.notify_all()
+
+
+def check_identity(api: Any) -> None:
+    """Raises RobotFault unless the controller and the arm can do what is asked of them."""
+    firmware = tuple(api.version_number)
+    if firmware < MIN_FIRMWARE:
+        raise RobotFault(
+            "firmware_too_old",
+            f"expected controller firmware {_dotted(MIN_FIRMWARE)} or newer, which has mode 7, "
+            f"found {_dotted(firmware)}; update it with the vendor's program",
+        )
+    if api.axis != NUM_JOINTS:
+        raise RobotFault(
+            "wrong_arm", f"expected an arm with {NUM_JOINTS} joints, found one with {api.axis}"
+        )
+
+
+def check_error(api: Any) -> None:
+    """Raises RobotFault if the controller has an error, which only a person clears."""
+    code, errors = api.get_err_warn_code()
+    if code != 0:
+        raise sdk_fault(code, "reading the error code")
+    if errors[0] != 0:
+        raise controller_fault(errors[0])
+
+
+def enable(api: Any, mode: int) -> None:
+    """Switches the motors on and the controller to a mode; RobotFault if it does not get there."""
+    _check(api.motion_enable(enable=True), "enabling the motors")
+    _check(api.set_mode(mode), f"setting mode {mode}")
+    _check(api.set_state(0), "setting state 0")
+    code, state = api.get_state()
+    _check(code, "reading the state")
+    if state >= 4:
+        check_error(api)
+        raise RobotFault("not_ready", f"the controller stays in state {state} after enabling")
+
+
+def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:
+    """Writes every setting and reads it back; the arm does not move meanwhile.
+
+    Args:
+        api: Connected, with the rich report.
+        reports: Of that connection.
+        config: What to set.
+
+    Raises:
+        RobotFault: Something was refused (`settings_refused` or the SDK's fault), is not what it
+            was set to (`settings_mismatch`, names the field), or the tool is `outside_fence`.
+    """
+    enable(api, _POSITION_MODE)
+    offset = [0.0, 0.0, 1000.0 * config.tool_offset_m, 0.0, 0.0, 0.0]
+    centre = to_mm(config.tool_centre_of_mass_m)
+    _check(api.set_tcp_offset(offset), "setting the tool's offset")
+    _check(api.set_state(0), "setting state 0")
+    _check(api.set_tcp_load(config.tool_mass_kg, centre), "setting the tool's load")
+    _check(
+        api.set_collision_sensitivity(config.collision_sensitivity),
+        "setting the collision sensitivity",
+    )
+    reports.wait("reading the tool's settings back")
+    _expect("tool_offset_m", offset, list(api.tcp_offset), tolerance=0.5)
+    mass, measured_centre = api.tcp_load
+    _expect("tool_mass_kg", [config.tool_mass_kg], [mass], tolerance=0.005)
+    _expect("tool_centre_of_mass_m", centre, list(measured_centre), tolerance=0.5)
+    _expect(
+        "collision_sensitivity",
+        [config.collision_sensitivity],
+        [api.collision_sensitivity],
+        tolerance=0,
+    )
+    _check_inside(api, config)
+    _fence(api, config)
+
+
+def _check_inside(api: Any, config: XArmConfig) -> None:
+    code, pose = api.get_position()
+    _check(code, "reading the position")
+    position_m = to_m(pose[:3])
+    if not config.is_inside_fence(position_m):
+        raise RobotFault(
+            "outside_fence",
+            f"the tool is at {[round(x, 3) for x in position_m]} m, the fence is "
+            f"{config.fence_low_m} .. {config.fence_high_m} m; move it inside by hand with the "
+            "vendor's program",
+        )
+
+
+def _fence(api: Any, config: XArmConfig) -> None:
+    low, high = (
+        [round(mm) for mm in to_mm(corner)] for corner in (config.fence_low_m, config.fence_high_m)
+    )
+    boundary = [high[0], low[0], high[1], low[1], high[2], low[2]]
+    speed_mm_s = 1000.0 * config.speed_m_s
+    _check(api.set_reduced_tcp_boundary(boundary), "setting the fence")
+    _check(api.set_reduced_max_tcp_speed(speed_mm_s), "setting the speed limit")
+    # Limits take effect when the reduced mode is switched on, also if it was on before.
+    _check(api.set_reduced_mode(True), "switching the reduced mode on")
+    # This one returns a list.
+    _check(api.set_fence_mode(True)[0], "switching the fence on")
+    code, states = api.get_reduced_states()
+    _check(code, "reading the fence back")
+    is_reduced, measured, measured_mm_s = states[:3]
+    _expect("fence", boundary, list(measured), tolerance=0)
+    _expect("speed_m_s", [speed_mm_s], [measured_mm_s], tolerance=0.5)
+    _expect("reduced mode", [1], [is_reduced], tolerance=0)
+    _expect("fence mode", [1], [states[5]], tolerance=0)
+
+
+def _expect(field: str, set_to: list[Any], found: list[Any], *, tolerance: float) -> None:
+    same: Callable[[Any, Any], bool] = lambda a, b: math.isclose(a, b, rel_tol=0, abs_tol=tolerance)  # noqa: E731
+    if len(set_to) != len(found) or not all(map(same, set_to, found)):
+        raise RobotFault(
+            "settings_mismatch",
+            f"{field} was set to {set_to} and reads back as {found} (vendor's units); compare with "
+            "the vendor's program, and check that nothing else is connected to the controller",
+        )
+
+
+def _check(code: int, what: str) -> None:
+    if code != 0:
+        raise sdk_fault(code, what)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(number) for number in version)
