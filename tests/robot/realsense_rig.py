@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,14 @@ def picture(number: int, config: RealSenseConfig) -> np.ndarray:
     return rng.integers(0, 256, (config.height, config.width, 3), dtype=np.uint8)
 
 
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Returns as soon as another thread has made it true; it must within `WAIT_S`."""
+    give_up_s = time.monotonic() + WAIT_S
+    while not is_true():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+
+
 class FilmedClock(SimulatedClock):
     """A clock under which a camera films: as time passes, one more frame is fed and seen."""
 
@@ -51,9 +61,13 @@ class FilmedClock(SimulatedClock):
         super().advance(duration_ns)
         self.film()
 
+    def pass_by(self, duration_ns: int) -> None:
+        """Lets time pass with nothing filmed."""
+        super().advance(duration_ns)
+
     def film(self) -> Frame:
         """Feeds one picture and returns the frame that comes of it."""
-        number = self.newest_number()
+        number = self.camera.wait_for_newer(0, WAIT_S).frame_number if self.num_fed else 0
         self.feed()
         return self.camera.wait_for_newer(number, WAIT_S)
 
@@ -61,6 +75,3 @@ class FilmedClock(SimulatedClock):
         """Feeds one picture, whatever comes of it."""
         self.num_fed += 1
         self.device.feed(picture(self.num_fed, self.config))
-
-    def newest_number(self) -> int:
-        return self.camera.counts.num_shown
