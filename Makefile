@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MUJOCO_GL ?= egl
 
-.PHONY: demo demo-seeds test lint types unit chaos bench protos system clean
+.PHONY: demo demo-seeds test lint types unit chaos bench detectors protos system clean
 
 demo: $(STAMP) system
 	$(BIN)/offworld demo
@@ -30,6 +30,15 @@ chaos: $(STAMP) system
 
 bench: $(STAMP) system
 	$(BIN)/python -m tests.bench
+
+detectors: $(STAMP) system
+	$(BIN)/offworld calibrate --out runs/calibration/reach
+	$(BIN)/offworld calibrate --sim.task pick --out runs/calibration/pick
+	$(BIN)/offworld data score --calibration runs/calibration/reach/calibration.toml --trials 60 \
+	  --seed 11 --variations none distractor --picture runs/calibration/reach/wrong.png
+	$(BIN)/offworld data score --calibration runs/calibration/pick/calibration.toml --trials 60 \
+	  --seed 11 --sim.task pick --sim.max-steps 40 --variations none distractors \
+	  --picture runs/calibration/pick/wrong.png
 
 protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/learner.proto

@@ -13,6 +13,7 @@ import numpy as np
 
 from robot.camera_model import CalibrationError, CameraModel
 from robot.detectors.colours import ColourModel
+from robot.interfaces import RobotFault
 
 FORMAT = 1
 
@@ -89,12 +90,13 @@ class Calibration:
         return self.error_px * self.camera.metres_per_px((low + high) / 2)
 
     def check_image(self, image: np.ndarray) -> None:
-        """Raises CalibrationError where an image [Y, X, 3] is not of the calibrated size."""
+        """Raises RobotFault where an image [Y, X, 3] is not of the calibrated size."""
         wanted = (self.camera.height_px, self.camera.width_px, 3)
         if image.shape != wanted:
-            raise CalibrationError(
+            raise RobotFault(
+                "calibration_size",
                 f"camera {self.camera_name} gives images {image.shape}, the calibration is for "
-                f"{wanted}: calibrate again at this size"
+                f"{wanted}: calibrate again at this size",
             )
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from protos.trial import FieldSpec, RobotSpec
-from robot.interfaces import ArmState, Frame
+from robot.interfaces import ArmState, Frame, RobotFault
 
 STATE_SIZE = 8
 STATE_UNIT = (
@@ -39,12 +39,13 @@ class Observation:
     """What the arm measured, with its time; never part of a trial."""
 
     def seen_by(self, camera_name: str) -> tuple[Frame, ArmState]:
-        """Returns the frame of one camera and the arm's state; ValueError where one is missing."""
+        """Returns the frame of one camera and the arm's state; RobotFault where one is missing."""
         frame = self.frames.get(camera_name)
         if frame is None or self.arm is None:
-            raise ValueError(
+            raise RobotFault(
+                "camera_missing",
                 f"need a frame of camera {camera_name!r} and the arm's state, got frames of "
-                f"{sorted(self.frames)}"
+                f"{sorted(self.frames)}",
             )
         return frame, self.arm
 

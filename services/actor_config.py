@@ -36,6 +36,9 @@ class ActorConfig:
     """`sim` is the simulated xArm 7; `counting` sees the step's number and moves nothing."""
     sim: SimConfig = field(default_factory=SimConfig)
     """The simulated workspace, for `sim`; sizes and limits of frames count for `counting` too."""
+    calibration: Path | None = None
+    """File of `offworld calibrate`: rewards come from the camera then. None for the simulator's
+    truth."""
     spool: Path = Path("runs/spool")
     """Folder where trials wait for the learner. One actor, one spool."""
     reserve_bytes: int = 1 << 30

@@ -5,7 +5,9 @@ from __future__ import annotations
 from protos.trial import RobotSpec
 from robot.clock import Clock, SimulatedClock
 from robot.env import RobotEnv
+from robot.interfaces import Reward
 from services.actor_config import ActorConfig
+from services.config import build_file
 
 
 def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
@@ -13,7 +15,7 @@ def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
     if config.robot == "sim":
         from robot.sim.env import make_sim_env
 
-        return make_sim_env(config.sim, clock)
+        return make_sim_env(config.sim, clock, _detector(config))
     from robot.fakes import make_counting_env
 
     return make_counting_env(
@@ -32,3 +34,18 @@ def robot_spec(config: ActorConfig) -> RobotSpec:
 
         return make_sim_spec(config.sim)
     return make_env(config, SimulatedClock()).spec
+
+
+def _detector(config: ActorConfig) -> Reward | None:
+    """Returns the detector of the calibration, None where rewards are the simulator's."""
+    if config.calibration is None:
+        return None
+    from robot.calibration import Calibration
+    from robot.detectors.make import make_detector
+
+    return make_detector(
+        config.sim.task,
+        build_file(Calibration, config.calibration),
+        reach_tolerance_m=config.sim.reach_tolerance_m,
+        lift_height_m=config.sim.lift_height_m,
+    )

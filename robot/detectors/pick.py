@@ -19,6 +19,9 @@ _LEAST_SIGMA_M = 0.0025
 _EASED = 0.01
 """The fingers open this much further at most, and still touch what they were stopped by."""
 _TOUCH_SURENESS = 0.9
+_NEAR_OPENING = 0.15
+_DOUBT = 0.5
+"""Fingers this near to the object's width may touch it before the arm tells."""
 _FAR_M = 0.03
 """An object further beside the tool than this, or further from where the tool has carried it, is
 not between the fingers."""
@@ -72,8 +75,8 @@ class PickDetector:
         A stale observation changes nothing and is given the reward before it, without confidence.
 
         Raises:
-            CalibrationError: The frame is not of the calibrated size.
-            ValueError: The observation lacks the calibrated camera's frame or the arm's state.
+            RobotFault: The calibrated camera's frame or the arm's state is missing, or the
+                frame is not of the calibrated size.
         """
         if observation.is_stale:
             self._last = Verdict(reward=self._last.reward, confidence=0.0, reason="stale frame")
@@ -84,8 +87,11 @@ class PickDetector:
         self._feel(state)
         if self._touch_opening is None:
             self._offset_m = None
+            is_near = abs(state.gripper_opening - self._calibration.held.opening) < _NEAR_OPENING
             self._last = Verdict(
-                reward=0.0, confidence=_TOUCH_SURENESS, reason="nothing between the fingers"
+                reward=0.0,
+                confidence=_DOUBT if is_near else _TOUCH_SURENESS,
+                reason="nothing stops the fingers",
             )
         else:
             mask = self._calibration.held.colour.mask(frame.image)
@@ -119,7 +125,7 @@ class PickDetector:
         if offset_m is None:
             seen_m = camera.on_plane(view.pixel[None], float(middle_m[2]))[0]
             if float(np.hypot(*(seen_m - tool_m)[:2])) > _FAR_M:
-                return Verdict(reward=0.0, confidence=0.5, reason="object beside the fingers")
+                return Verdict(reward=0.0, confidence=_DOUBT, reason="object beside the fingers")
             offset_m = self._offset_m = seen_m - tool_m
             middle_m = seen_m
         height_m, miss_m = camera.height_above(view.pixel, float(middle_m[0]), float(middle_m[1]))

@@ -75,8 +75,8 @@ class ReachDetector:
         A stale observation changes nothing and is given the reward before it, without confidence.
 
         Raises:
-            CalibrationError: The observation lacks the calibrated camera's frame, or the frame has
-                another size.
+            RobotFault: The calibrated camera's frame or the arm's state is missing, or the
+                frame is not of the calibrated size.
         """
         if observation.is_stale:
             self._last = Verdict(reward=self._last.reward, confidence=0.0, reason="stale frame")

@@ -66,8 +66,13 @@ def make_sim_task(config: SimConfig, world: SimWorld) -> Task:
     return ReachTask(world) if config.task == "reach" else PickTask(world)
 
 
-def make_sim_env(config: SimConfig, clock: Clock) -> RobotEnv:
+def make_sim_env(config: SimConfig, clock: Clock, reward: Reward | None = None) -> RobotEnv:
     """Returns the simulated robot: real time on a monotonic clock, instant on a simulated one.
+
+    Args:
+        config: What is in the workspace.
+        clock: Whose time it follows.
+        reward: Scores observations; None for the simulator's truth.
 
     Raises:
         ImportError: MuJoCo, or OpenGL for it, is not installed.
@@ -80,7 +85,7 @@ def make_sim_env(config: SimConfig, clock: Clock) -> RobotEnv:
     return RobotEnv(
         arm=SimArm(world),
         cameras=[SimCamera(world, CAMERA)],
-        reward=make_reward(config),
+        reward=make_reward(config) if reward is None else reward,
         gate=make_sim_gate(config),
         task=make_sim_task(config, world),
         spec=make_sim_spec(config),
