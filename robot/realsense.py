@@ -9,6 +9,7 @@ started again, or a recording that is over, is a fault for good: open it anew.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -70,6 +71,8 @@ class RealSenseCamera:
         self._intrinsics = self._open()
         self._thread = threading.Thread(target=self._run, name=f"camera-{config.name}", daemon=True)
         self._thread.start()
+        # The interpreter kills the threads that are left, and the SDK aborts the process for that.
+        atexit.register(self.close)
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ class RealSenseCamera:
 
     def close(self) -> None:
         """Stops the stream and ends the thread; may be called twice."""
+        atexit.unregister(self.close)
         self._closing.set()
         with self._changed:
             self._fault = self._fault or RobotFault("camera_closed", f"{self.name} was closed")
@@ -162,6 +166,7 @@ class RealSenseCamera:
             pipeline.stop()
             raise
         self._pipeline = pipeline
+        self._is_clock_unknown = True
         # The SDK waits in real time, whatever clock dates the frames.
         self._give_up_s = time.monotonic() + self._config.first_frame_s
         return intrinsics
@@ -206,6 +211,8 @@ class RealSenseCamera:
             arrived_ns = self._arrival_ns(frame)
             number, device_ns = frame.get_frame_number(), round(frame.get_timestamp() * 1e6)
             image = np.array(np.asanyarray(frame.get_data()))
+            if self._is_clock_unknown:
+                self._look_at_clock(frame)
         except RuntimeError as error:
             if not self._source.is_live:
                 raise RobotFault("recording_broken", f"camera {self.name}: {error}") from error
@@ -225,6 +232,17 @@ class RealSenseCamera:
         self._num_attempts, self._trouble = 0, ""
         self._give_up_s = time.monotonic() + self._config.stall_s
         return True
+
+    def _look_at_clock(self, frame: Any) -> None:
+        self._is_clock_unknown = False
+        domain = frame.get_frame_timestamp_domain()
+        if domain != rs.timestamp_domain.hardware_clock:
+            logger.warning(
+                "camera clock name=%s domain=%s frames are stamped by the host, a delay on their "
+                "way does not show: give the kernel or the SDK's backend access to metadata",
+                self.name,
+                domain.name,
+            )
 
     def _arrival_ns(self, frame: Any) -> int:
         """Returns when the host had the frame, which may have waited for this thread since."""

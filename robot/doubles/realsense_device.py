@@ -56,6 +56,7 @@ class SoftwareDevice:
         clock: Runs its own clock, which counts from another moment.
         serial: Its serial number.
         sensor_name: `Stereo Module` gives its colour as a D405 does.
+        has_clock: Whether it stamps frames itself; otherwise its host does.
         has_controls: Whether exposure, gain and white balance can be set.
     """
 
@@ -69,6 +70,7 @@ class SoftwareDevice:
         *,
         serial: str = "double-1",
         sensor_name: str = RGB_SENSOR,
+        has_clock: bool = True,
         has_controls: bool = True,
     ) -> None:
         self.trouble: DeviceTrouble | None = None
@@ -78,6 +80,8 @@ class SoftwareDevice:
         self._config = config
         self._clock = clock
         self._serial = serial
+        domains = rs.timestamp_domain
+        self._domain = domains.hardware_clock if has_clock else domains.system_time
         self._lock = threading.Lock()
         self._boot_ns = clock.now_ns() - UPTIME_NS
         self._number = 0
@@ -173,7 +177,7 @@ class SoftwareDevice:
         frame.pixels = slot
         frame.stride = self._config.width * 3
         frame.bpp = 3
-        frame.domain = rs.timestamp_domain.hardware_clock
+        frame.domain = self._domain
         frame.timestamp = (taken_ns - self._boot_ns) // 1000 % _COUNTER / 1000
         frame.frame_number = self._number
         frame.profile = self._profile

