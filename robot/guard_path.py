@@ -76,6 +76,12 @@ class PathLimiter:
         self.place = clipped(place, low, high)
         self._way = (0.0, 0.0, 0.0)
 
+    def end_at(self, place: Place) -> None:
+        """Ends the path at another place of the box; the way there is as good as gone."""
+        self._allowance.spend(math.dist(place, self.place))
+        self.place = clipped(place, self._low, self._high)
+        self._way = (0.0, 0.0, 0.0)
+
     def rest(self) -> None:
         """Takes the path to be at rest where it is: a period passed without a step."""
         self._way = (0.0, 0.0, 0.0)

@@ -91,7 +91,10 @@ class Steering:
             return
         self._is_news = False
         if self._legs and self._path.place == self._legs[0]:
-            self._legs.pop(0)
+            self._legs.pop(0)  # a corner is rounded by standing still at it for a period
+            self._path.rest()
+            self._sent_ns = now_ns
+            return
         if self.is_there:
             self._path.rest()
             if self._sent_opening != opening:
@@ -103,8 +106,8 @@ class Steering:
     def halt(self, place: Place) -> None:
         """Ends the path at `place`, inside the box, unless the arm is where it was sent already."""
         if math.dist(place, self._path.place) > _THERE_M:
-            self._path.start(place, self._limits.box_low_m, self._limits.box_high_m)
-            self._send(place)
+            self._path.end_at(place)
+            self._send(self._path.place)
         self._path.rest()
 
     def rest(self) -> None:

@@ -7,6 +7,7 @@ not his to send, is told so in the log and disconnected; nobody is ever waited f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -115,10 +116,11 @@ class GuardServer:
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._admit(self._listener.accept()[0])
+
+    def _admit(self, connection: socket.socket) -> None:
         connection.settimeout(0.0)
         pid, uid, _ = _CREDENTIALS.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

@@ -84,9 +84,18 @@ class GuardRig:
         self.faults = faults or MemoryFaults()
         self.guard = Guard(self.real, limits, self.clock, self.faults)
         self.clock.on_cycle = self.cycle
+        self.holds: set[Entry] = set()
+        """What the arm was told so that it holds."""
+        self._halt = self.guard._steering.halt
+        self.guard._steering.halt = self._note_halt
         self.replies: deque[bytes] = deque(maxlen=4)
         self.is_paused = False
         """The guard does not run."""
+
+    def _note_halt(self, place: tuple[float, float, float]) -> None:
+        num_before = len(self.record)
+        self._halt(place)
+        self.holds.update(self.record[num_before:])
 
     def make_arm(self, limits: SafetyLimits | None = None) -> GuardedArm:
         return GuardedArm(

@@ -39,10 +39,10 @@ class GuardProcess:
 
     Args:
         folder: Gets all its files.
-        parent_pid: Whose end it follows; this process unless given.
+        log: Open file that gets its log; a file of the folder unless given.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, log: int | None = None) -> None:
         self.folder = folder
         self.socket = folder / guard.SOCKET_FILE
         self.log = folder / "guard.log"
@@ -52,11 +52,11 @@ class GuardProcess:
             limits.chmod(0o644)
         run = guard.GuardRun(folder=folder, limits=limits, parent_pid=os.getpid())
         run.write(folder / "guard.toml")
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__, "guard", str(folder)],
                 cwd=ROOT,
-                stderr=log,
+                stderr=file if log is None else log,
                 start_new_session=True,
             )
         self._others: list[subprocess.Popen[bytes]] = []

@@ -5,17 +5,35 @@ What happened to the arm is read from its own record.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services import guard
+from robot.fault_store import FaultStore
+from robot.guard_wire import Stop
+from robot.interfaces import RobotFault, ToolTarget
+from services import guard, guard_client
+from services.process import ExitCode
 from tests.robot.recording_arm import Entry
-from tests.services.guard_processes import PERIOD_NS, GuardProcess
-from tests.services.rig import wait_until
+from tests.services.guard_processes import (
+    LIMITS,
+    PERIOD_NS,
+    RECORD_FILE,
+    START,
+    GuardProcess,
+    connect,
+)
+from tests.services.rig import ROOT, wait_until
 
 # Two periods and 50 ms: by then nobody may command a speed any more.
 STOPPED_NS = 2 * PERIOD_NS + 50_000_000
@@ -31,6 +49,12 @@ def running(tmp_path: Path) -> Iterator[GuardProcess]:
         yield process
     finally:
         process.end()
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as made:
+        yield made
 
 
 def commanded_until_ns(record: list[Entry], since_ns: int) -> int:
@@ -62,3 +86,151 @@ def test_a_loop_that_is_killed_in_motion_stops_the_arm_and_latches(running: Guar
     assert commanded_until_ns(record, killed_ns) <= stop.t_ns
     assert moved_until_ns(record) - killed_ns <= STOPPED_NS + BRAKING_NS
     assert fault_on_disk(running) == "loop_gone"
+
+
+def test_a_loop_that_is_frozen_leaves_the_arm_at_rest_and_then_latched(
+    running: GuardProcess,
+) -> None:
+    loop = running.drive()
+    os.kill(loop.pid, signal.SIGSTOP)
+    frozen_ns = time.monotonic_ns()
+    wait_until(lambda: (running.folder / guard.FAULT_FILE).exists())
+    record = running.record()
+    assert commanded_until_ns(record, frozen_ns) - frozen_ns <= STOPPED_NS
+    assert moved_until_ns(record) - frozen_ns <= STOPPED_NS + BRAKING_NS
+    assert record[-1].t_ns - frozen_ns >= 10**9 - PERIOD_NS
+    assert fault_on_disk(running) == "loop_gone"
+    num_before = len([e for e in record if e.kind == "command"])
+    os.kill(loop.pid, signal.SIGCONT)
+    loop.wait(20)
+    assert loop.returncode == 1  # it learns of the fault and goes
+    assert len([e for e in running.record() if e.kind == "command"]) == num_before
+
+
+def test_a_loop_that_is_frozen_for_a_moment_is_held_and_goes_on(running: GuardProcess) -> None:
+    loop = running.drive()
+    os.kill(loop.pid, signal.SIGSTOP)
+    frozen_ns = time.monotonic_ns()
+    wait_until(lambda: running.record()[-1].t_ns - frozen_ns > 400_000_000)
+    still = [e for e in running.record() if e.t_ns - frozen_ns > STOPPED_NS + BRAKING_NS]
+    assert {e.speed_m_s for e in still} == {0.0}
+    os.kill(loop.pid, signal.SIGCONT)
+    thawed_ns = time.monotonic_ns()
+    wait_until(lambda: commanded_until_ns(running.record(), thawed_ns) > thawed_ns + 200_000_000)
+    assert loop.poll() is None
+    assert not (running.folder / guard.FAULT_FILE).exists()
+
+
+def test_a_guard_that_is_killed_leaves_the_arm_one_bounded_target(running: GuardProcess) -> None:
+    loop = running.drive()
+    running.process.kill()
+    running.process.wait()
+    loop.wait(20)
+    assert loop.returncode == 1  # it finds the guard gone, and nobody else can command the arm
+    last = running.record()[-1]
+    left_m = sum((a - b) ** 2 for a, b in zip(last.target, last.place, strict=True)) ** 0.5
+    assert left_m <= 0.25 * 1.5 * PERIOD_NS * 1e-9 + 0.25**2 / (2 * 2.0)
+
+
+def test_a_guard_asked_to_end_stops_the_arm_first_and_latches_nothing(
+    running: GuardProcess,
+) -> None:
+    running.drive()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(20) == ExitCode.DONE
+    assert [e.kind for e in running.record() if e.kind != "state"][-1] == "stop"
+    assert not (running.folder / guard.FAULT_FILE).exists()
+    assert not running.socket.exists()
+
+
+def test_a_guard_whose_parent_is_killed_stops_the_arm(
+    tmp_path: Path, stack: contextlib.ExitStack
+) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from tests.services.guard_processes import GuardProcess\n"
+        "made = GuardProcess(Path(sys.argv[1]))\nmade.wait_until_there()\n"
+        "print(made.process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        arm = stack.enter_context(contextlib.closing(connect(tmp_path)))
+        parent.kill()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid))
+    record = (tmp_path / RECORD_FILE).read_bytes()
+    assert record
+    with pytest.raises(RobotFault):
+        arm.reset(START)
+    assert not (tmp_path / guard.SOCKET_FILE).exists()
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_second_guard_and_limits_that_cannot_be_end_with_the_reason(
+    running: GuardProcess, tmp_path: Path
+) -> None:
+    second = GuardProcess(tmp_path)
+    assert second.process.wait(20) == ExitCode.CANNOT_START
+    assert running.said("is in use by process")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "limits.toml").write_text(LIMITS + "max_sped_m_s = 0.1\n")
+    wrong = GuardProcess(other)
+    assert wrong.process.wait(20) == ExitCode.CANNOT_START
+    assert wrong.said("did you mean 'max_speed_m_s'")
+    assert wrong.record() == []
+
+
+def test_a_latched_fault_is_found_at_the_start_and_cleared_by_a_command(
+    tmp_path: Path, stack: contextlib.ExitStack
+) -> None:
+    FaultStore(tmp_path / guard.FAULT_FILE).save(RobotFault("collision", "C31"), "moving")
+    process = GuardProcess(tmp_path)
+    try:
+        process.wait_until_there()
+        assert process.said("event=found_latched fault=collision")
+        arm = stack.enter_context(contextlib.closing(connect(tmp_path)))
+        assert arm.fault is not None
+        assert arm.fault.code == "collision"
+        assert guard_client.acknowledge(tmp_path).text == "cleared collision: C31"
+        wait_until(lambda: arm.fault is None)
+        line = f"event=acked fault=collision uid={os.getuid()} pid={os.getpid()}"
+        wait_until(lambda: process.said(line))
+        arm.reset(START)
+        arm.command(ToolTarget(position_m=(0.41, 0.0, 0.12), gripper_opening=0.6))
+        assert guard_client.ask_guard(tmp_path, Stop()).is_ok
+        assert fault_on_disk(process) == "stopped"
+    finally:
+        process.end()
+    assert guard_client.acknowledge(tmp_path).is_ok
+    assert not (tmp_path / guard.FAULT_FILE).exists()
+    with pytest.raises(guard_client.GuardUnreachable, match="no guard answers"):
+        guard_client.ask_guard(tmp_path, Stop())
+
+
+def test_a_log_that_nobody_reads_does_not_keep_the_guard_from_its_work(
+    tmp_path: Path, stack: contextlib.ExitStack
+) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = GuardProcess(tmp_path, log=writer)
+    os.close(writer)
+    try:
+        arm = stack.enter_context(contextlib.closing(connect(tmp_path)))
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+                peer.connect(str(process.socket))
+                peer.send(b"a line of more than eighty characters")
+                peer.recv(512)
+        arm.reset(START)
+        assert arm.fault is None
+        with_news = arm.state().t_ns
+        wait_until(lambda: arm.state().t_ns > with_news + 10**8)
+    finally:
+        process.end()
+        os.close(reader)
