@@ -44,6 +44,7 @@ class XArm:
         self._gripper: XArmGripper | None = None
         self._measured: Measured | None = None
         self._opening = 1.0
+        self._is_wanted = False
 
     @property
     def fault(self) -> RobotFault | None:
@@ -59,6 +60,7 @@ class XArm:
         """
         if self._lines is not None:
             return
+        self._is_wanted = True
         self._open()
         self._make_ready()
 
@@ -117,6 +119,8 @@ class XArm:
         self._check_target(target.position_m, target.gripper_opening)
         self._send(lines, target.position_m, self._config.speed_m_s, self._config.acceleration_m_s2)
         self._set_gripper(target.gripper_opening)
+        # A stop may have come while the answer was awaited.
+        self._raise_if_latched()
 
     def stop(self) -> None:
         """Stops on a connection of its own, so that no slow answer holds it up, and latches."""
@@ -137,12 +141,13 @@ class XArm:
         Raises:
             RobotFault: What is still wrong; it is latched instead.
         """
-        if self._lines is not None:
-            if not self._lines.is_usable:
-                # A call given up may end later and move the arm: with its connection it cannot.
+        if self._is_wanted:
+            lines = self._lines
+            if lines is None or not lines.is_usable:
+                # A call given up may end later and move the arm: without a connection it cannot.
                 self._close_lines()
-                self._open()
-            self._lines.clear_errors()
+                lines = self._open()
+            lines.clear_errors()
             self._make_ready(is_repair=True)
         self._fault = None
 
@@ -150,14 +155,15 @@ class XArm:
         """Stops motion and lets go of the connections."""
         if self._lines is not None:
             self._lines.stop()
+        self._is_wanted = False
         self._close_lines()
 
-    def _open(self) -> None:
-        lines = self._lines = None
+    def _open(self) -> XArmLines:
         lines = XArmLines(self._config, self._clock)
         if lines.gripper is not None:
             self._gripper = XArmGripper(lines.gripper, self._config, self._clock, self._fail)
         self._lines = lines
+        return lines
 
     def _close_lines(self) -> None:
         gripper, lines = self._gripper, self._lines
@@ -185,6 +191,8 @@ class XArm:
     def _measure(self, lines: XArmLines) -> None:
         measured = lines.reports.fresh()
         try:
+            if not lines.is_connected:
+                raise RobotFault("connection_lost", "a connection to the controller is gone")
             if measured is None:
                 measured = lines.ask()
         except RobotFault as fault:

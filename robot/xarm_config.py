@@ -22,7 +22,7 @@ class XArmConfig:
 
     ip: str = "192.168.1.200"
     ports: XArmPorts = field(default_factory=XArmPorts)
-    fence_low_m: tuple[float, float, float] = (0.22, -0.18, 0.0)
+    fence_low_m: tuple[float, float, float] = (0.22, -0.18, -0.01)
     """Lowest tool position of the controller's fence, base frame, whole millimetres. Leaving it is
     C35, so that it belongs well outside of where targets may be."""
     fence_high_m: tuple[float, float, float] = (0.58, 0.18, 0.345)

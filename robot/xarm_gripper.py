@@ -26,7 +26,7 @@ class XArmGripper:
     """Sends the newest wish when it changes, reads where the gripper is, and never blocks a caller.
 
     Args:
-        api: A connection of its own, closed here.
+        api: A connection of its own.
         config: Speed and poll period.
         clock: Dates readings.
         on_fault: Is told, in this object's thread, when the gripper fails.
@@ -94,21 +94,27 @@ class XArmGripper:
             # A reading under way began before: the one after it is meant.
             self._num_asked = wanted = self._num_measured + 2
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._num_measured >= wanted, timeout_s):
+            self._changed.wait_for(
+                lambda: self._num_measured >= wanted or self._is_failed, timeout_s
+            )
+            if self._num_measured < wanted:
                 raise RobotFault("gripper_silent", "the gripper's position cannot be read")
             return self._opening, self._is_stuck
 
     def close(self) -> None:
-        """Ends the thread, which may take as long as one exchange, and the connection."""
+        """Has the thread end, once the connection is closed if an exchange hangs."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        # First, so that an exchange that hangs ends.
-        self._api.disconnect()
-        if self._thread is not None:
-            self._thread.join(timeout=1.0)
 
     def _work(self) -> None:
+        try:
+            self._follow()
+        finally:
+            if not self._is_closing:
+                self._on_fault(RobotFault("gripper_silent", "the thread of the gripper ended"))
+
+    def _follow(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work, self._config.gripper_poll_s)
@@ -124,8 +130,10 @@ class XArmGripper:
                 self._measure()
             except RobotFault as fault:
                 if not self._is_closing:
-                    self._is_failed = True
                     self._on_fault(fault)
+                    with self._changed:
+                        self._is_failed = True
+                        self._changed.notify_all()
 
     def _has_work(self) -> bool:
         is_new = self._wished is not None and self._is_new(to_pulses(self._wished))
@@ -153,7 +161,9 @@ class XArmGripper:
             self._was_at = (self._was_at[0], self._clock.now_ns())
 
     def _measure(self) -> None:
-        code, pulses = self._api.get_gripper_position()
+        answer = self._api.get_gripper_position()
+        # When the gripper has an error the SDK returns the code alone.
+        code, pulses = answer if isinstance(answer, tuple) else (answer, None)
         self._check(code, "reading the gripper")
         if pulses is None:
             raise RobotFault("gripper_silent", "the gripper's position cannot be read")

@@ -10,6 +10,7 @@ Assumed: the controller serves three clients at once, as it does the vendor's pr
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ _STOP = 4
 _ANSWER_TIMEOUT_S = 0.2
 _SETUP_ANSWER_TIMEOUT_S = 2.0
 _SETUP_TIMEOUT_S = 30.0
+_CLOSE_S = 0.3
 TOOL_DOWN_RAD = (3.141592653589793, 0.0, 0.0)
 
 
@@ -47,12 +49,12 @@ class XArmLines:
         self._clock = clock
         self._calls = BoundedCalls("xarm-motion")
         self._open: list[Any] = []
-        self._is_reporting = True
+        self._silent: set[str] = set()
         try:
             self._motion = self._connect("real")
             self._stop = self._connect("rich")
             self.gripper: Any = self._connect(None) if config.has_gripper else None
-            """Connection for the gripper, which its owner closes; None without one."""
+            """Connection for the gripper; None without one."""
         except RobotFault:
             self.close()
             raise
@@ -61,12 +63,15 @@ class XArmLines:
         self.reports = MotionReports(clock, config.max_report_age_s)
         """Where the arm is."""
         self._motion.register_report_callback(self.reports.take)
-        self._motion.register_connect_changed_callback(self._note_connections)
+        for name, api in (("motion", self._motion), ("stop", self._stop)):
+            api.register_connect_changed_callback(
+                lambda which, name=name: self._note_connection(name, which)
+            )
 
     @property
     def is_usable(self) -> bool:
         """Whether all connections are up and no call hangs."""
-        return all(api.connected for api in self._open) and self._calls.wait_until_free(0.0)
+        return self.is_connected and self._calls.wait_until_free(0.0)
 
     @property
     def reported_error(self) -> int:
@@ -74,10 +79,14 @@ class XArmLines:
         return self._stop.error_code
 
     @property
+    def is_connected(self) -> bool:
+        """Whether all connections are up, among them the one that a stop needs."""
+        return all(api.connected for api in self._open)
+
+    @property
     def is_reporting(self) -> bool:
-        """Whether the reports of motion come; the SDK notices after four seconds that they do
-        not."""
-        return self._is_reporting
+        """Whether the reports come; the SDK notices after four seconds that they do not."""
+        return not self._silent
 
     def make_ready(self) -> None:
         """Checks the controller, sets it up, and enables the arm in mode 7.
@@ -150,14 +159,21 @@ class XArmLines:
         return state if code == 0 else None
 
     def close(self) -> None:
-        """Closes what is open, but for the gripper's connection; may be called twice."""
-        for api in self._open:
-            api.disconnect()
+        """Closes what is open; may be called twice."""
+        # Sockets close at once, but the SDK's threads end in their own time, up to two seconds.
+        closing = [threading.Thread(target=api.disconnect, daemon=True) for api in self._open]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(_CLOSE_S)
         self._open = []
         self._calls.close()
 
-    def _note_connections(self, which: Mapping[str, Any]) -> None:
-        self._is_reporting = bool(which["reported"])
+    def _note_connection(self, name: str, which: Mapping[str, Any]) -> None:
+        if which["reported"]:
+            self._silent.discard(name)
+        else:
+            self._silent.add(name)
 
     def _make_ready(self) -> None:
         self._stop.set_timeout(_SETUP_ANSWER_TIMEOUT_S)
@@ -197,3 +213,8 @@ class XArmLines:
             return self._calls.call(function, timeout_s)
         except TimeoutError as error:
             raise RobotFault("sdk_timeout", f"{what}: {error}") from error
+        except RobotFault:
+            raise
+        except Exception as error:
+            # The SDK raises whatever its own code ran into; the arm is not to go on for it.
+            raise RobotFault("sdk_error", f"{what}: the SDK raised {error!r}") from error

@@ -25,8 +25,22 @@ _importing = threading.Lock()
 _STANDARD_PORTS = {"normal": 30001, "rich": 30002, "real": 30003}
 
 
+class _TidySocket(socket.socket):
+    """A socket that does not stay open, for want of an owner, when it cannot connect."""
+
+    def connect(self, address: Any) -> None:
+        """Connects, or closes and raises OSError."""
+        try:
+            super().connect(address)
+        except OSError:
+            self.close()
+            raise
+
+
 class _PatientSocketModule:
     """The `socket` module without its process-wide default; the SDK's sockets set their own."""
+
+    socket = _TidySocket
 
     def __getattr__(self, name: str) -> Any:
         return getattr(socket, name)
@@ -64,7 +78,7 @@ def open_api(config: XArmConfig, report: str | None) -> Any:
     Raises:
         RobotFault: `sdk_missing`; or `not_connected`, the controller is not there.
     """
-    _load(config)
+    load_sdk(config)
     from xarm.core.config.x_config import XCONF
     from xarm.wrapper import XArmAPI
     from xarm.x3 import base
@@ -96,7 +110,7 @@ def open_api(config: XArmConfig, report: str | None) -> Any:
         ) from error
 
 
-def _load(config: XArmConfig) -> None:
+def load_sdk(config: XArmConfig) -> None:
     with _importing:
         is_first = "xarm.wrapper" not in sys.modules
         try:

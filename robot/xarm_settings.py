@@ -101,7 +101,7 @@ def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:
     enable(api, _POSITION_MODE)
     offset = [0.0, 0.0, 1000.0 * config.tool_offset_m, 0.0, 0.0, 0.0]
     centre = to_mm(config.tool_centre_of_mass_m)
-    _check(api.set_tcp_offset(offset), "setting the tool's offset")
+    _check(api.set_tcp_offset(offset, wait=False), "setting the tool's offset")
     _check(api.set_state(0), "setting state 0")
     _check(api.set_tcp_load(config.tool_mass_kg, centre), "setting the tool's load")
     _check(

@@ -1,232 +1,129 @@
-"""A controller of an xArm 7 that is not there: speaks the wire protocol the vendor's SDK speaks.
+"""A controller of an xArm 7 that is not there, as a program: speaks what the vendor's SDK speaks.
 
     python -m robot.doubles.xarm_controller --ip 127.0.0.1 --body mujoco
 
 Then point the driver at 127.0.0.1. Faults are typed on standard input or sent, a line each, to the
-admin port; `robot.doubles.xarm_faults` lists them. Not for the network: it knows no passwords.
+admin port; `robot.doubles.xarm_faults` lists them, and `place NAME X Y Z` puts an object of the
+simulated workspace somewhere, in metres. `quit` ends it.
 """
 
 from __future__ import annotations
 
-import logging
-import socket
-import struct
+import argparse
+import contextlib
+import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-from robot.clock import Clock
-from robot.doubles.xarm_faults import FaultPanel
-from robot.doubles.xarm_frames import MalformedFrame, pack_reply, take_request
-from robot.doubles.xarm_machine import XArmMachine
-from robot.doubles.xarm_motion import Body
+import numpy as np
+
+from robot.clock import MonotonicClock
+from robot.doubles.xarm_motion import Body, KinematicBody
 from robot.doubles.xarm_record import Identity
-from robot.doubles.xarm_reports import ReportValues, pack_normal, pack_real, pack_rich
-
-logger = logging.getLogger(__name__)
-_REPORT_PERIOD_S = 0.01
-_SLOW_EVERY = 20
-# Closing a socket with this resets the connection instead of ending it.
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+from robot.doubles.xarm_server import ControllerPorts, XArmController
+from robot.sim.config import SimConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class ControllerPorts:
-    """TCP ports; 0 is any that is free. The defaults are the real controller's."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the double until it is interrupted or standard input says `quit`."""
+    options = _parse(argv)
+    clock = MonotonicClock()
+    start_m = tuple(options.start)
+    with contextlib.ExitStack() as stack:
+        on_tick: Callable[[], None] | None = None
+        place: Callable[[str], str | None] = lambda _: None  # noqa: E731
+        if options.body == "mujoco":
+            from robot.doubles.world_feed import WorldPublisher, state_of
+            from robot.doubles.xarm_physics import MujocoBody
 
-    control: int = 502
-    normal: int = 30001
-    rich: int = 30002
-    real: int = 30003
-    admin: int = 0
+            config = SimConfig(task=options.task, variation=options.variation)
+            physical = MujocoBody(config, start_m, clock.now_ns())
+            body: Body = physical
+            publisher = WorldPublisher(physical.world, options.feed_port)
+            stack.callback(publisher.close)
+            on_tick = lambda: publisher.publish(state_of(physical.world, physical.t_ns))  # noqa: E731
+            place = lambda line: _place(physical, line)  # noqa: E731
+            _say(f"feed_port={publisher.port}")
+        else:
+            body = KinematicBody(start_m, clock.now_ns())
+        controller = XArmController(
+            body,
+            clock,
+            ip=options.ip,
+            ports=ControllerPorts(
+                control=options.control_port,
+                normal=options.normal_port,
+                rich=options.rich_port,
+                real=options.real_port,
+                admin=options.admin_port,
+            ),
+            identity=Identity(firmware=options.firmware, axis=options.axis),
+            on_tick=on_tick,
+            obey_first=place,
+        )
+        stack.callback(controller.close)
+        ports = controller.ports
+        _say(
+            f"control_port={ports.control} normal_port={ports.normal} rich_port={ports.rich} "
+            f"real_port={ports.real} admin_port={ports.admin}"
+        )
+        _obey_lines(sys.stdin, controller)
+    return 0
 
 
-ANY_PORTS = ControllerPorts(control=0, normal=0, rich=0, real=0)
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m robot.doubles.xarm_controller")
+    standard = ControllerPorts()
+    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on")
+    for name in ("control", "normal", "rich", "real", "admin"):
+        parser.add_argument(
+            f"--{name}-port", type=int, default=getattr(standard, name), help="0 is any free one"
+        )
+    parser.add_argument("--body", choices=("kinematic", "mujoco"), default="kinematic")
+    parser.add_argument("--task", choices=("reach", "pick"), default="pick", help="mujoco only")
+    parser.add_argument("--variation", default="none", help="of the task; mujoco only")
+    parser.add_argument("--feed-port", type=int, default=0, help="the world's state; mujoco only")
+    parser.add_argument("--firmware", default=Identity().firmware)
+    parser.add_argument("--axis", type=int, default=Identity().axis)
+    parser.add_argument(
+        "--start", type=float, nargs=3, default=(0.40, 0.0, 0.20), help="tool at first, metres"
+    )
+    return parser.parse_args(argv)
 
 
-class _Listener:
-    """One port and the connections that came in on it."""
-
-    def __init__(self, ip: str, port: int, serve: Callable[[socket.socket], None]) -> None:
-        self.connections: set[socket.socket] = set()
-        self.lock = threading.Lock()
-        self._ip, self._serve = ip, serve
-        self._socket: socket.socket | None = None
-        self.port = port
-        self.open()
-
-    def open(self) -> None:
-        """Begins to listen, on the same port as before."""
-        if self._socket is not None:
-            return
-        listening = socket.create_server((self._ip, self.port))
-        # A blocked accept() is not woken by closing its socket, it has to come up for air.
-        listening.settimeout(0.05)
-        self._socket, self.port = listening, listening.getsockname()[1]
-        threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
-
-    def shut(self) -> None:
-        """Refuses new connections."""
-        listening, self._socket = self._socket, None
-        if listening is not None:
-            listening.close()
-
-    def reset(self) -> None:
-        """Cuts all connections with a reset."""
-        with self.lock:
-            connections, self.connections = self.connections, set()
-        for connection in connections:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            # A thread that waits in recv() keeps the connection until it is woken.
-            self._wake(connection)
-            connection.close()
-
-    def forget(self, connection: socket.socket) -> None:
-        """Closes one connection."""
-        with self.lock:
-            self.connections.discard(connection)
-        connection.close()
-
-    def _accept(self, listening: socket.socket) -> None:
-        while listening is self._socket:
-            try:
-                connection, _ = listening.accept()
-            except TimeoutError:
-                continue
-            except OSError:
+def _obey_lines(lines: Iterable[str], controller: XArmController) -> None:
+    """Obeys lines until `quit`; where standard input ends, until interrupted."""
+    try:
+        for line in lines:
+            if line.strip() == "quit":
                 return
-            connection.settimeout(None)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self.lock:
-                self.connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    @staticmethod
-    def _wake(connection: socket.socket) -> None:
-        try:
-            connection.shutdown(socket.SHUT_RD)
-        except OSError:
-            logger.debug("a connection was gone before it was cut")
+            if line.strip():
+                _say(controller.obey(line))
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        _say("interrupted")
 
 
-class XArmController:
-    """The double: a machine, its ports and its faults. A context manager.
+def _place(body: object, line: str) -> str | None:
+    """Obeys `place NAME X Y Z`, metres; None for any other line."""
+    from robot.doubles.xarm_physics import MujocoBody
 
-    Args:
-        body: What moves.
-        clock: Time of the motion.
-        ip: To listen on.
-        ports: To listen on.
-        identity: What it says it is.
-    """
+    assert isinstance(body, MujocoBody)
+    words = line.split()
+    if words[:1] != ["place"]:
+        return None
+    try:
+        name, *place = words[1:]
+        body.world.place_body(name, np.array([float(number) for number in place]).reshape(3))
+    except (KeyError, ValueError) as error:
+        return f"error: place NAME X Y Z: {error}"
+    return "ok"
 
-    def __init__(
-        self,
-        body: Body,
-        clock: Clock,
-        *,
-        ip: str = "127.0.0.1",
-        ports: ControllerPorts = ANY_PORTS,
-        identity: Identity | None = None,
-    ) -> None:
-        self.machine = XArmMachine(body, identity)
-        self.faults = FaultPanel(self.machine, self)
-        self._clock = clock
-        self._ending = threading.Event()
-        self._control = _Listener(ip, ports.control, self._serve_control)
-        self._reports: tuple[tuple[_Listener, Callable[[ReportValues], bytes], int], ...] = (
-            (_Listener(ip, ports.real, lambda _: None), pack_real, 1),
-            (_Listener(ip, ports.normal, lambda _: None), pack_normal, _SLOW_EVERY),
-            (_Listener(ip, ports.rich, lambda _: None), pack_rich, _SLOW_EVERY),
-        )
-        self._admin = _Listener(ip, ports.admin, self._serve_admin)
-        self.ports = ControllerPorts(
-            control=self._control.port,
-            real=self._reports[0][0].port,
-            normal=self._reports[1][0].port,
-            rich=self._reports[2][0].port,
-            admin=self._admin.port,
-        )
-        """Where it listens."""
-        self._reporter = threading.Thread(target=self._report, daemon=True)
-        self._reporter.start()
 
-    def __enter__(self) -> XArmController:
-        return self
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
-    def close(self) -> None:
-        """Ends all connections; may be called twice."""
-        self._ending.set()
-        self._reporter.join()
-        self.set_accepting(is_accepting=False)
-        self._admin.shut()
-        self.reset_connections()
-        self._admin.reset()
-
-    def reset_connections(self) -> None:
-        """Cuts every connection but those of the admin port."""
-        for listener in self._listeners():
-            listener.reset()
-
-    def set_accepting(self, *, is_accepting: bool) -> None:
-        """Lets new connections in, or refuses them; the admin port stays as it is."""
-        for listener in self._listeners():
-            if is_accepting:
-                listener.open()
-            else:
-                listener.shut()
-
-    def _listeners(self) -> list[_Listener]:
-        return [self._control, *(listener for listener, _, _ in self._reports)]
-
-    def _serve_control(self, connection: socket.socket) -> None:
-        buffer = bytearray()
-        try:
-            while data := connection.recv(4096):
-                buffer += data
-                while (request := take_request(buffer)) is not None:
-                    if self.faults.is_mute:
-                        continue
-                    with self.machine.lock:
-                        reply = self.machine.handle(request, self._clock.now_ns())
-                    if self.faults.reply_delay_s > 0:
-                        self._ending.wait(self.faults.reply_delay_s)
-                    connection.sendall(pack_reply(request, reply))
-        except (OSError, MalformedFrame) as error:
-            logger.debug("a control connection ended: %s", error)
-        finally:
-            self._control.forget(connection)
-
-    def _serve_admin(self, connection: socket.socket) -> None:
-        try:
-            with connection.makefile("rw", encoding="utf-8", newline="\n") as lines:
-                for line in lines:
-                    lines.write(self.faults.obey(line) + "\n")
-                    lines.flush()
-        except (OSError, UnicodeDecodeError) as error:
-            logger.debug("an admin connection ended: %s", error)
-        finally:
-            self._admin.forget(connection)
-
-    def _report(self) -> None:
-        count = 0
-        while not self._ending.wait(_REPORT_PERIOD_S):
-            count += 1
-            with self.machine.lock:
-                self.machine.advance(self._clock.now_ns())
-                values = self.machine.values()
-            for listener, pack, every in self._reports:
-                if count % every == 0 and not self.faults.is_report_silent:
-                    self._send(listener, pack(values))
-
-    def _send(self, listener: _Listener, report: bytes) -> None:
-        with listener.lock:
-            connections = list(listener.connections)
-        for connection in connections:
-            try:
-                connection.sendall(report)
-            except OSError:
-                listener.forget(connection)
+if __name__ == "__main__":
+    raise SystemExit(main())

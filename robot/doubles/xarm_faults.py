@@ -2,7 +2,7 @@
 
 Lines: `error N`, `warn N`, `stop`, `pause`, `estop`, `estop release`, `delay SECONDS`, `mute`,
 `unmute`, `report off`, `report on`, `reset`, `refuse`, `accept`, `object OPENING`, `object none`,
-`gripper_error N`, `state`.
+`gripper_error N`, `gripper_delay SECONDS`, `state`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class FaultPanel:
         self.reply_delay_s = 0.0
         """How late replies are; what was asked is done at once. Connections are late each for
         itself."""
+        self.gripper_delay_s = 0.0
+        """How late the gripper alone answers."""
         self.is_mute = False
         """Requests are read and neither done nor answered, as by a controller that hangs."""
         self._machine = machine
@@ -124,6 +126,7 @@ class FaultPanel:
             "warn": lambda number: self.warning(int(number)),
             "delay": lambda number: setattr(self, "reply_delay_s", number),
             "object": self.put_object,
+            "gripper_delay": lambda number: setattr(self, "gripper_delay_s", number),
             "gripper_error": lambda number: self.gripper_error(int(number)),
         }
         try:

@@ -44,6 +44,7 @@ _BAUD_RATE_ADDRESS, _BAUD_RATE_2M = 0x0A0B, 11
 _SHOULDER_M, _REACH_M = np.array([0.0, 0.0, 0.267]), 0.80
 _MOTIONS = {Register.MOVE_LINE, Register.VC_SET_CARTV}
 _KEPT_FRAMES = 100_000
+_CYCLE_NS = 10_000_000
 
 
 class XArmMachine:
@@ -108,15 +109,21 @@ class XArmMachine:
 
     def advance(self, t_ns: int) -> None:
         """Moves time on to `t_ns`, and stops the arm where the fence says so."""
+        while self.body.t_ns < t_ns:
+            before_ns = self.body.t_ns
+            is_busy = self.body.is_moving or self._queue
+            self._step(min(before_ns + _CYCLE_NS, t_ns) if is_busy else t_ns)
+            if self.body.t_ns == before_ns:
+                return
+
+    def _step(self, t_ns: int) -> None:
+        self.body.advance(t_ns)
         if self._velocity_ends_ns is not None and t_ns >= self._velocity_ends_ns:
-            self.body.advance(max(self._velocity_ends_ns, self.body.t_ns))
             self.body.halt(STOP_DECELERATION_M_S2)
             self._velocity_ends_ns = None
-        self.body.advance(t_ns)
-        while self._queue and not self.body.is_moving and self.state < _PAUSED:
+        if self._queue and not self.body.is_moving and self.state < _PAUSED:
             self.body.move_to(*self._queue.popleft())
-            self.body.advance(t_ns)
-        if self.settings.is_outside(to_mm(list(self.body.pose()[0]))) and not self.error:
+        if not self.error and self.settings.is_outside(to_mm(list(self.body.pose()[0]))):
             self.fail(FENCE)
 
     def fail(self, error: int) -> None:
@@ -217,7 +224,7 @@ class XArmMachine:
     def _clean_error(self, request: Request) -> Reply:
         if not self.is_emergency_stop_pressed:
             self.error = 0
-            self.advance(self.body.t_ns)
+            self._step(self.body.t_ns)
         return self._data(b"")
 
     def _clean_warning(self, request: Request) -> Reply:
@@ -262,7 +269,6 @@ class XArmMachine:
                 self.body.move_to(*move)
             else:
                 self._queue.append(move)
-                self.advance(self.body.t_ns)
         return self._data(bytes(3))
 
     def _move_at(self, request: Request) -> Reply:

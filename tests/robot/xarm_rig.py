@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from robot.clock import Clock, SimulatedClock
-from robot.doubles.xarm_controller import XArmController
 from robot.doubles.xarm_motion import KinematicBody
 from robot.doubles.xarm_record import Identity
+from robot.doubles.xarm_server import XArmController
 from robot.xarm import XArm
 from robot.xarm_config import XArmConfig, XArmPorts
 

@@ -1,0 +1,237 @@
+"""What goes wrong with the arm becomes a named fault that stays until a person clears it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from robot.clock import MonotonicClock
+from robot.doubles.xarm_frames import Register
+from robot.interfaces import RobotFault, StartPose, ToolTarget
+from tests.robot.xarm_rig import connected_arm
+
+POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
+GOAL = ToolTarget(position_m=(0.45, 0.0, 0.20), gripper_opening=1.0)
+FAR = ToolTarget(position_m=(0.40, 0.17, 0.20), gripper_opening=1.0)
+
+
+def code_of(function, *arguments) -> str:
+    with pytest.raises(RobotFault) as caught:
+        function(*arguments)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("error", [1, 19, 22, 24, 31, 35])
+def test_an_error_of_the_controller_latches_by_name_until_cleared(error):
+    with connected_arm() as (arm, controller, clock):
+        arm.reset(POSE)
+        arm.command(GOAL)
+        clock.advance(50_000_000)
+        controller.faults.error(error)
+        arm.state()
+        assert arm.fault is not None
+        assert arm.fault.code == f"controller_c{error}"
+        assert code_of(arm.command, GOAL) == f"controller_c{error}"
+        assert code_of(arm.reset, POSE) == f"controller_c{error}"
+        num_motions = len(controller.machine.motions)
+        clock.advance(1_000_000_000)
+        resting = arm.state()
+        clock.advance(1_000_000_000)
+        assert arm.state().position_m == resting.position_m
+        assert len(controller.machine.motions) == num_motions
+        arm.clear_fault()
+        assert arm.fault is None
+        arm.reset(POSE)
+
+
+@pytest.mark.parametrize("error", [22, 31])
+def test_an_error_is_found_by_a_command_too(error):
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        controller.faults.error(error)
+        assert code_of(arm.command, GOAL) == f"controller_c{error}"
+        assert not controller.machine.motions[-1].is_taken
+
+
+def test_a_fault_stays_when_somebody_else_clears_the_error():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        controller.faults.error(31)
+        arm.state()
+        with controller.machine.lock:
+            controller.machine.error, controller.machine.state = 0, 2
+        arm.state()
+        assert code_of(arm.command, GOAL) == "controller_c31"
+
+
+def test_a_stop_and_a_pause_from_outside_latch():
+    with connected_arm() as (arm, controller, clock):
+        for wrong, code in (("stop", "state_stopped"), ("pause", "state_paused")):
+            arm.reset(POSE)
+            arm.command(GOAL)
+            controller.faults.obey(wrong)
+            clock.advance(100_000_000)
+            arm.state()
+            assert code_of(arm.command, GOAL) == code
+            assert controller.machine.state == 4
+            arm.clear_fault()
+
+
+def test_an_emergency_stop_is_not_cleared_while_it_is_pressed():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        controller.faults.press_emergency_stop()
+        assert code_of(arm.command, GOAL) == "controller_c1"
+        assert code_of(arm.clear_fault) == "controller_c1"
+        assert code_of(arm.command, GOAL) == "controller_c1"
+        controller.faults.release_emergency_stop()
+        assert code_of(arm.command, GOAL) == "controller_c1"
+        arm.clear_fault()
+        arm.reset(POSE)
+
+
+def test_a_warning_stops_nothing():
+    with connected_arm() as (arm, controller, clock):
+        arm.reset(POSE)
+        controller.faults.warning(11)
+        arm.command(GOAL)
+        clock.advance(800_000_000)
+        assert np.allclose(arm.state().position_m, GOAL.position_m, atol=1e-4)
+        assert arm.fault is None
+
+
+def test_a_target_outside_the_fence_is_never_sent():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        num_motions = len(controller.machine.motions)
+        outside = ToolTarget(position_m=(0.40, 0.19, 0.20), gripper_opening=1.0)
+        assert code_of(arm.command, outside) == "target_outside_fence"
+        assert len(controller.machine.motions) == num_motions
+        assert arm.fault is not None
+        assert controller.machine.state == 4
+
+
+def test_a_controller_that_hangs_is_a_timeout_and_state_stays_old():
+    with connected_arm(MonotonicClock(), command_timeout_s=0.1) as (arm, controller, clock):
+        arm.reset(POSE)
+        before = arm.state()
+        controller.faults.is_mute = controller.faults.is_report_silent = True
+        began_ns = clock.now_ns()
+        assert code_of(arm.command, GOAL) == "sdk_timeout"
+        assert clock.now_ns() - began_ns < 1_500_000_000
+        began_ns = clock.now_ns()
+        after = arm.state()
+        assert clock.now_ns() - began_ns < 200_000_000
+        assert after.position_m == before.position_m
+        controller.faults.is_mute = controller.faults.is_report_silent = False
+        arm.clear_fault()
+        arm.reset(POSE)
+
+
+def test_a_target_given_up_does_not_move_the_arm_after_the_fault_is_cleared():
+    with connected_arm(command_timeout_s=0.1) as (arm, controller, clock):
+        arm.reset(POSE)
+        controller.faults.reply_delay_s = 2.0
+        assert code_of(arm.command, FAR) == "sdk_timeout"
+        controller.faults.reply_delay_s = 0.0
+        arm.clear_fault()
+        resting = arm.state()
+        num_motions = len(controller.machine.motions)
+        clock.advance(3_000_000_000)
+        assert arm.state().position_m == resting.position_m
+        assert len(controller.machine.motions) == num_motions
+
+
+def test_a_pulled_cable_is_a_lost_connection_and_clearing_connects_again():
+    with connected_arm() as (arm, controller, clock):
+        arm.reset(POSE)
+        controller.faults.reset_connections()
+        clock.advance(200_000_000)
+        assert code_of(arm.command, GOAL) in ("connection_lost", "sdk_timeout")
+        before = arm.state()
+        clock.advance(200_000_000)
+        assert arm.state() == before
+        controller.faults.refuse_connections()
+        assert code_of(arm.clear_fault) == "not_connected"
+        assert arm.fault is not None
+        controller.faults.accept_connections()
+        arm.clear_fault()
+        arm.reset(POSE)
+        assert arm.state().t_ns > before.t_ns
+
+
+def test_a_silent_report_is_bridged_by_asking_and_then_a_fault():
+    with connected_arm(MonotonicClock()) as (arm, controller, clock):
+        arm.reset(POSE)
+        controller.faults.is_report_silent = True
+        began_ns = clock.now_ns()
+        while arm.fault is None:
+            state = arm.state()
+            assert clock.now_ns() - state.t_ns < 100_000_000
+            assert clock.now_ns() - began_ns < 30_000_000_000
+            clock.sleep_until_ns(clock.now_ns() + 10_000_000)
+        assert arm.fault.code == "report_silent"
+        assert clock.now_ns() - began_ns > 2_000_000_000
+
+
+def stops_received(controller) -> list[int]:
+    with controller.machine.lock:
+        return [
+            received.t_ns
+            for received in controller.machine.received
+            if received.register == Register.SET_STATE and received.data[:1] == b"\x04"
+        ]
+
+
+def test_a_stop_overtakes_a_call_that_waits_for_its_answer():
+    clock = MonotonicClock()
+    with connected_arm(clock, command_timeout_s=10.0) as (arm, controller, _):
+        arm.reset(POSE)
+        arm.command(FAR)
+        controller.faults.reply_delay_s = 2.0
+        hanging = threading.Thread(target=lambda: pytest.raises(RobotFault, arm.command, FAR))
+        num_motions = len(controller.machine.motions)
+        hanging.start()
+        deadline = time.monotonic() + 5
+        while len(controller.machine.motions) == num_motions:
+            assert time.monotonic() < deadline
+        began_ns = clock.now_ns()
+        arm.stop()
+        ended_ns = clock.now_ns()
+        (stopped_ns,) = [t for t in stops_received(controller) if t >= began_ns]
+        assert stopped_ns - began_ns < 50_000_000
+        assert ended_ns - began_ns < 1_000_000_000
+        assert hanging.is_alive()
+        assert controller.machine.state == 4
+        with controller.machine.lock:
+            controller.machine.advance(clock.now_ns())
+            assert controller.machine.body.speed_m_s == 0.0
+        # What was taken for sent cannot be confirmed: the answer to the stop is late as well.
+        assert arm.fault is not None
+        assert arm.fault.code == "stop_not_confirmed"
+        controller.faults.reply_delay_s = 0.0
+        hanging.join(10.0)
+        assert not hanging.is_alive()
+
+
+def test_a_stop_is_confirmed_at_once():
+    clock = MonotonicClock()
+    with connected_arm(clock) as (arm, controller, _):
+        arm.reset(POSE)
+        arm.command(FAR)
+        began_ns = clock.now_ns()
+        arm.stop()
+        assert clock.now_ns() - began_ns < 100_000_000
+        assert controller.machine.state == 4
+        assert code_of(arm.command, GOAL) == "stopped"
+
+
+def test_a_reset_that_does_not_arrive_is_stopped():
+    with connected_arm(reset_timeout_s=0.4) as (arm, controller, _):
+        far = StartPose(position_m=FAR.position_m, gripper_opening=1.0)
+        assert code_of(arm.reset, far) == "reset_timeout"
+        assert controller.machine.state == 4
+        assert code_of(arm.reset, far) == "reset_timeout"

@@ -1,0 +1,166 @@
+"""No motion before the controller is what the driver was told it is, and has what it was told."""
+
+from __future__ import annotations
+
+import pytest
+
+from robot.clock import SimulatedClock
+from robot.doubles.xarm_frames import Register
+from robot.doubles.xarm_motion import KinematicBody
+from robot.doubles.xarm_record import Identity
+from robot.doubles.xarm_server import XArmController
+from robot.interfaces import RobotFault, StartPose, ToolTarget
+from robot.xarm import XArm
+from tests.robot.xarm_rig import config_for, connected_arm, make_controller
+
+POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
+
+
+def fault_of_connecting(arm: XArm) -> RobotFault:
+    with pytest.raises(RobotFault) as caught:
+        arm.connect()
+    return caught.value
+
+
+def test_connecting_sets_and_reads_back_everything_and_moves_nothing():
+    with connected_arm(collision_sensitivity=4, speed_m_s=0.2) as (_, controller, _):
+        machine = controller.machine
+        assert len(machine.motions) == 0
+        settings = machine.settings
+        assert settings.boundary_mm == (580, 220, 180, -180, 345, -10)
+        assert settings.is_fence_on
+        assert settings.is_reduced
+        assert settings.reduced_speed_mm_s == pytest.approx(200.0)
+        assert settings.collision_sensitivity == 4
+        assert settings.tcp_offset == pytest.approx((0, 0, 172, 0, 0, 0))
+        assert settings.tcp_load == pytest.approx((0.82, 0, 0, 48))
+        registers = [received.register for received in machine.received]
+        assert registers.index(Register.GET_REDUCED_STATE) > registers.index(Register.SET_FENCE_ON)
+        assert (machine.mode, machine.state, machine.is_enabled) == (7, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("register", "field"),
+    [
+        (Register.SET_LIMIT_XYZ, "fence "),
+        (Register.SET_REDUCED_TRSV, "speed_m_s "),
+        (Register.SET_REDUCED_MODE, "reduced mode "),
+        (Register.SET_FENCE_ON, "fence mode "),
+        (Register.SET_COLLIS_SENS, "collision_sensitivity "),
+        (Register.SET_LOAD_PARAM, "tool_mass_kg "),
+        (Register.SET_TCP_OFFSET, "tool_offset_m "),
+    ],
+)
+def test_a_setting_that_is_not_kept_is_named_and_nothing_moves(register, field):
+    clock = SimulatedClock()
+    with make_controller(clock) as controller:
+        controller.machine.settings.ignored = {register}
+        arm = XArm(config_for(controller, collision_sensitivity=4), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == "settings_mismatch"
+        assert fault.message.startswith(field)
+        assert arm.fault is not None
+        for attempt in (
+            lambda: arm.reset(POSE),
+            lambda: arm.command(ToolTarget(position_m=POSE.position_m, gripper_opening=1.0)),
+        ):
+            with pytest.raises(RobotFault, match="settings_mismatch"):
+                attempt()
+        assert controller.machine.state == 4
+        assert len(controller.machine.motions) == 0
+        controller.machine.settings.ignored = set()
+        arm.clear_fault()
+        arm.reset(POSE)
+        assert len(controller.machine.motions) > 0
+        arm.close()
+
+
+@pytest.mark.parametrize(
+    ("identity", "code", "words"),
+    [
+        (Identity(firmware="v1.10.9"), "firmware_too_old", ("1.11.0", "1.10.9", "update")),
+        (Identity(axis=6, arm_type=6), "wrong_arm", ("7 joints", "with 6")),
+    ],
+)
+def test_a_controller_that_cannot_do_it_is_refused(identity, code, words):
+    clock = SimulatedClock()
+    with make_controller(clock, identity) as controller:
+        arm = XArm(config_for(controller), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == code
+        assert all(word in fault.message for word in words)
+        assert not controller.machine.is_enabled
+        arm.close()
+
+
+def test_newer_firmware_is_taken():
+    clock = SimulatedClock()
+    with make_controller(clock, Identity(firmware="v2.6.1")) as controller:
+        arm = XArm(config_for(controller), clock)
+        arm.connect()
+        arm.reset(POSE)
+        arm.close()
+
+
+def test_a_tool_outside_the_fence_is_told_before_the_fence_is_there():
+    clock = SimulatedClock()
+    with XArmController(KinematicBody((0.40, 0.25, 0.20), 0), clock) as controller:
+        arm = XArm(config_for(controller), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == "outside_fence"
+        assert "0.25" in fault.message
+        assert not controller.machine.settings.is_fence_on
+        assert controller.machine.error == 0
+        arm.close()
+
+
+def test_an_error_from_before_is_a_persons_to_clear():
+    clock = SimulatedClock()
+    with make_controller(clock) as controller:
+        controller.faults.error(31)
+        arm = XArm(config_for(controller), clock)
+        assert fault_of_connecting(arm).code == "controller_c31"
+        arm.connect()
+        assert controller.machine.error == 31
+        assert arm.fault is not None
+        arm.clear_fault()
+        arm.reset(POSE)
+        arm.close()
+
+
+def test_a_controller_that_forgot_its_settings_is_told_them_again_when_cleared():
+    with connected_arm() as (arm, controller, _):
+        machine = controller.machine
+        with machine.lock:
+            machine.settings.is_fence_on = machine.settings.is_reduced = False
+        controller.faults.stop_from_outside()
+        arm.state()
+        assert arm.fault is not None
+        arm.clear_fault()
+        assert machine.settings.is_fence_on
+        assert machine.settings.is_reduced
+
+
+def test_no_controller_is_not_latched_and_may_be_tried_again():
+    clock = SimulatedClock()
+    with make_controller(clock) as controller:
+        controller.faults.refuse_connections()
+        arm = XArm(config_for(controller), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == "not_connected"
+        assert "127.0.0.1" in fault.message
+        assert arm.fault is None
+        controller.faults.accept_connections()
+        arm.connect()
+        arm.reset(POSE)
+        arm.close()
+
+
+def test_a_controller_that_does_not_answer_is_given_up():
+    clock = SimulatedClock()
+    with make_controller(clock) as controller:
+        controller.faults.is_mute = True
+        arm = XArm(config_for(controller, connect_timeout_s=0.3), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == "not_connected"
+        assert "does not answer" in fault.message
