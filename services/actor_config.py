@@ -48,7 +48,8 @@ class ActorConfig:
     policy: Literal["model", "random"] = "model"
     """`model` plans with the learner's weights and waits for them; `random` needs none."""
     seed: int = 0
-    """Decides every reset and the exploration noise."""
+    """Decides every reset and the exploration noise, with the number of trials that the spool has
+    seen: an actor that is started again goes on, and with an empty spool it begins anew."""
     pace: Literal["real", "fast"] = "real"
     """`fast` lets a simulated robot's time pass as quickly as planning allows."""
     exit_when_done: bool = False
@@ -126,6 +127,8 @@ class ActorRun:
     """Version of offworld that runs."""
     parent_pid: int
     """The supervisor; whoever finds it gone ends."""
+    num_trials_before: int = 0
+    """Trials that earlier starts began in this spool: seeds go on from there."""
     config: ActorConfig
 
     @classmethod
