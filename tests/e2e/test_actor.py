@@ -164,6 +164,7 @@ def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -
         began = time.monotonic()
         actor.process.terminate()
         wait_until(lambda: actor.pid_of("loop") is None, what="the loop stops first")
+        wait_until(lambda: time.monotonic() >= began + 1.5, what="no signal is an echo any more")
         actor.process.terminate()
         assert actor.wait(15) == ExitCode.DONE
         assert time.monotonic() - began < 3
