@@ -16,6 +16,7 @@ from robot.sim.config import SimConfig
 from services.address import DEFAULT_ADDRESS, split_address
 from services.config import build_file
 from services.config_text import to_toml
+from services.credentials import ClientSecurity
 from services.process import write_aside
 
 RobotName = Literal["sim", "counting"]
@@ -30,6 +31,11 @@ class ActorConfig:
 
     learner: str = DEFAULT_ADDRESS
     """HOST:PORT of the learner."""
+    token_file: Path | None = None
+    """File with the learner's token; none if it asks for none."""
+    tls_ca: Path | None = None
+    """Certificate that the learner's is signed with (itself, if self-signed), PEM; none for a
+    learner without TLS."""
     actor_id: str = "sim-1"
     """Name of this actor; the learner serves one process of a name at a time."""
     robot: RobotName = "sim"
@@ -108,6 +114,11 @@ class ActorConfig:
             raise ValueError(f"ring_trials must be at least 2, got {self.ring_trials}")
         if self.reserve_bytes < 0:
             raise ValueError(f"reserve_bytes must not be negative, got {self.reserve_bytes}")
+
+    @property
+    def security(self) -> ClientSecurity:
+        """What the learner is shown, and how it is known."""
+        return ClientSecurity(token_file=self.token_file, tls_ca=self.tls_ca)
 
     @property
     def is_simulated(self) -> bool:

@@ -21,6 +21,7 @@ from protos import learner_pb2 as pb
 from protos.trial import SpecMismatch
 from services.backoff import Backoff
 from services.client import (
+    AccessDenied,
     ActorIdentity,
     ActorIdTaken,
     LearnerClient,
@@ -115,16 +116,16 @@ class Session:
                     return
                 self.worker.stopping.wait(self._backoff.failed())
                 continue
-            except LearnerUnavailable as error:
-                self._say_down(error)
-                self.worker.stopping.wait(self._backoff.failed())
-                continue
-            except (SpecMismatch, LearnerRefused) as error:
+            except (SpecMismatch, LearnerRefused, AccessDenied) as error:
                 self._say_down(error)
                 if not self._was_accepted:
                     self.refusal = str(error)
                     return
                 self.worker.stopping.wait(_REFUSED_PERIOD_S)
+                continue
+            except LearnerUnavailable as error:
+                self._say_down(error)
+                self.worker.stopping.wait(self._backoff.failed())
                 continue
             self._was_accepted = True
             self._backoff.worked()

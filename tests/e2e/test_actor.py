@@ -284,6 +284,22 @@ def test_one_whose_name_is_in_use_ends_and_keeps_its_trials(tmp_path: Path) -> N
             assert actor.stop() == ExitCode.DONE
 
 
+def test_an_actor_shows_its_learner_s_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-that-is-long-enough")
+    config = make_config(tmp_path, NOBODY, trials=2)
+    arguments = ("--token-file", str(token))
+    with make_ingress(tmp_path / "learner", config, *arguments) as ingress:
+        config = dataclasses.replace(config, learner=ingress.address)
+        with ActorProcess(tmp_path, config) as stranger:
+            assert stranger.wait(60) == ExitCode.CANNOT_START
+        assert "token_file" in stranger.log_text()
+        config = dataclasses.replace(config, token_file=token)
+        with ActorProcess(tmp_path, config) as actor:
+            assert actor.wait(60) == ExitCode.DONE
+        assert count(check_delivered(config, ingress.store), Outcome.FAILURE) >= 2
+
+
 def test_a_learner_of_another_robot_refuses_it(tmp_path: Path, ingress: IngressProcess) -> None:
     sim = dataclasses.replace(QUICK, max_steps=11)
     config = make_config(tmp_path, ingress.address, sim=sim, trials=None)
