@@ -53,7 +53,6 @@ class Session:
         spool: Counted for the heartbeat.
         on_hello: Called with each accepted Hello, before anybody gets its lease.
         backoff: Paces the tries.
-        now_s: Monotonic clock.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class Session:
         *,
         on_hello: Callable[[pb.HelloReply], None],
         backoff: Backoff | None = None,
-        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._who = who
@@ -73,7 +71,6 @@ class Session:
         self._spool = spool
         self._on_hello = on_hello
         self._backoff = backoff or Backoff()
-        self._now_s = now_s
         self._changed = threading.Condition()
         self._lease_token: int | None = None
         self._was_accepted = False
@@ -143,7 +140,7 @@ class Session:
         kept = f"{self._spool.counts().num_ready} trials are kept in {self._spool.config.root}"
         if self._was_accepted:
             return f"{who} was taken over by another process: {error}; {kept}"
-        now_s, wait_s = self._now_s(), error.lease_ttl_s + _LATE_CALLS_S
+        now_s, wait_s = time.monotonic(), error.lease_ttl_s + _LATE_CALLS_S
         if self._taken_since_s is None:
             self._taken_since_s = now_s
             logger.warning("event=actor_id_taken up_to_s=%.1f reason=%s; waiting", wait_s, error)
