@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -120,8 +121,13 @@ def fsync_tree(root: Path) -> None:
     paths = [Path(base) / name for base, _, names in os.walk(root) for name in names]
     paths += [Path(base) for base, _, _ in os.walk(root)]
     # Several at once share the journal's commits: 2 ms where one by one took 8 to 110 ms.
-    with ThreadPoolExecutor(max_workers=min(8, len(paths))) as pool:
-        list(pool.map(fsync, paths))
+    list(_fsync_threads().map(fsync, paths))
+
+
+@functools.cache
+def _fsync_threads() -> ThreadPoolExecutor:
+    """Threads that are kept: to start them for each trial took longer than their work."""
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="fsync")
 
 
 def sha256_hex(data: bytes) -> str:

@@ -8,6 +8,7 @@ accounted for. The codec chain also ends in crc32c, for readers that know nothin
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+import zarr.api.asynchronous
 from zarr.abc.buffer import Buffer
 from zarr.buffer import cpu
 from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -34,24 +36,14 @@ class TrialCorrupt(RuntimeError):
 
 
 def group_files(trial: Trial, digest: str) -> dict[str, bytes]:
-    """Returns the files of the group that holds `trial`, by relative path."""
+    """Returns the files of the group that holds `trial`, by relative path.
+
+    Must not be called from a thread that runs an event loop.
+    """
     contents: dict[str, Buffer] = {}
     store = MemoryStore(contents)
-    for name, column in trial.columns().items():
-        rows = max(1, min(len(column), CHUNK_BYTES // max(1, column[:1].nbytes)))
-        array = zarr.create_array(
-            store,
-            name=name,
-            shape=column.shape,
-            chunks=(rows, *column.shape[1:]),
-            dtype=column.dtype,
-            compressors=[ZstdCodec(level=1), Crc32cCodec()],
-            fill_value=0,
-            chunk_key_encoding={"name": "default", "separator": "."},
-            config={"write_empty_chunks": True},
-        )
-        if len(column):
-            array[...] = column
+    # One event loop for all columns: zarr's plain calls pass each step of each column to a thread.
+    asyncio.run(_write_columns(store, trial.columns()))
     columns = {name: data.to_bytes() for name, data in contents.items() if name != ROOT_FILE}
     root = zarr.open_group(store, mode="r+")
     root.update_attributes(
@@ -63,6 +55,28 @@ def group_files(trial: Trial, digest: str) -> dict[str, bytes]:
         }
     )
     return columns | {ROOT_FILE: contents[ROOT_FILE].to_bytes()}
+
+
+async def _write_columns(store: MemoryStore, columns: Mapping[str, np.ndarray]) -> None:
+    await zarr.api.asynchronous.open_group(store, mode="w", zarr_format=3)
+    await asyncio.gather(*(_write_column(store, *item) for item in columns.items()))
+
+
+async def _write_column(store: MemoryStore, name: str, column: np.ndarray) -> None:
+    rows = max(1, min(len(column), CHUNK_BYTES // max(1, column[:1].nbytes)))
+    array = await zarr.api.asynchronous.create_array(
+        store,
+        name=name,
+        shape=column.shape,
+        chunks=(rows, *column.shape[1:]),
+        dtype=column.dtype,
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        fill_value=0,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        config={"write_empty_chunks": True},
+    )
+    if len(column):
+        await array.setitem(Ellipsis, column)
 
 
 def attributes_of(root_file: bytes) -> dict[str, Any]:

@@ -13,10 +13,9 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.actor_config import ActorConfig, ActorRun
@@ -28,8 +27,7 @@ from services.logs import configure_logging
 from services.process import (
     CannotStart,
     ExitCode,
-    StopRequests,
-    set_in_handler,
+    StopSignals,
     software_version,
 )
 from services.ring import RingWriter
@@ -51,44 +49,6 @@ _STARTS_WITHOUT_COMPLETE_TRIAL = 30
 def command(name: str, run_file: Path) -> list[str]:
     """Returns the command line of `loop` or `recorder`."""
     return [sys.executable, "-m", f"services.{name}", str(run_file)]
-
-
-class StopSignals:
-    """SIGTERM and SIGINT: the first asks for a clean stop, the second for a quick one."""
-
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._requests = StopRequests(clock_s)
-        self._asked = threading.Event()
-        self._hurried = threading.Event()
-
-    def install(self) -> None:
-        """Takes both signals; main thread only."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: set_in_handler(self._next()))
-
-    def ask(self) -> None:
-        """Asks for a stop; the second time, for a quick one."""
-        self._next().set()
-
-    def _next(self) -> threading.Event:
-        return self._asked if self._requests.heard() == 1 else self._hurried
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether to stop."""
-        return self._asked.is_set()
-
-    @property
-    def is_hurried(self) -> bool:
-        """Whether to stop without waiting for anything."""
-        return self._hurried.is_set()
-
-    def pause(self) -> None:
-        """Waits one look, or less when a stop is asked for."""
-        if self._asked.is_set():
-            self._hurried.wait(_LOOK_S)
-        else:
-            self._asked.wait(_LOOK_S)
 
 
 class Supervisor:
@@ -135,7 +95,7 @@ class Supervisor:
                     verdict = self._look_at_loop()
                 if verdict is None and (self._stop.is_asked or self._is_over()):
                     verdict = ExitCode.DONE
-                self._stop.pause()
+                self._stop.pause(_LOOK_S)
         finally:
             self._shut_down()
         return verdict
@@ -223,14 +183,14 @@ class Supervisor:
             and self._ring.control.link_state == LinkState.UP
             and time.monotonic() < drained_at_s
         ):
-            self._stop.pause()
+            self._stop.pause(_LOOK_S)
         self._end(self._recorder, max(time.monotonic(), began_s) + _RECORDER_STOP_S)
         num_unsent = self._ring.control.unsent_trials
         num_begun, num_complete = self._ring.num_begun, self._ring.num_complete
         if self._ring.is_drained:
             self._ring.unlink()
         else:
-            num_unsent = self._folder.recover(self._config.reserve_bytes, LOOP_DIED)
+            num_unsent = self._folder.recover(self._config.reserve_bytes, LOOP_DIED).num_waiting
         logger.info(
             "event=stopped complete=%d aborted=%d not_delivered=%d took_s=%.1f",
             num_complete,
@@ -254,7 +214,7 @@ class Supervisor:
                 logger.warning("event=killed process=%s", process.name)
                 process.kill()
                 return
-            self._stop.pause()
+            self._stop.pause(_LOOK_S)
 
 
 def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
@@ -272,7 +232,7 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
         stop.install()
     with ActorFolder(config.spool) as folder:
         config = dataclasses.replace(config, spool=folder.root)
-        num_waiting = folder.recover(config.reserve_bytes)
+        found = folder.recover(config.reserve_bytes)
         try:
             ring = Ring.create(folder.ring_path, robot_spec(config), num_trials=config.ring_trials)
         except RingUnusable as error:
@@ -282,6 +242,7 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
             incarnation=uuid.uuid4().hex,
             software=software_version(),
             parent_pid=os.getpid(),
+            num_trials_before=found.num_begun,
             config=config,
         )
         run.write(folder.run / RUN_FILE)
@@ -291,7 +252,7 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
             config.robot,
             config.learner,
             folder.root,
-            num_waiting,
+            found.num_waiting,
         )
         return Supervisor(config, folder, ring, stop).run()
 

@@ -16,6 +16,7 @@ from robot.sim.config import SimConfig
 from services.address import DEFAULT_ADDRESS, split_address
 from services.config import build_file
 from services.config_text import to_toml
+from services.credentials import ClientSecurity
 from services.process import write_aside
 
 RobotName = Literal["sim", "counting"]
@@ -30,6 +31,11 @@ class ActorConfig:
 
     learner: str = DEFAULT_ADDRESS
     """HOST:PORT of the learner."""
+    token_file: Path | None = None
+    """File with the learner's token; none if it asks for none."""
+    tls_ca: Path | None = None
+    """Certificate that the learner's is signed with (itself, if self-signed), PEM; none for a
+    learner without TLS."""
     actor_id: str = "sim-1"
     """Name of this actor; the learner serves one process of a name at a time."""
     robot: RobotName = "sim"
@@ -51,7 +57,8 @@ class ActorConfig:
     policy: Literal["model", "random"] = "model"
     """`model` plans with the learner's weights and waits for them; `random` needs none."""
     seed: int = 0
-    """Decides every reset and the exploration noise."""
+    """Decides every reset and the exploration noise, with the number of trials that the spool has
+    seen: an actor that is started again goes on, and with an empty spool it begins anew."""
     pace: Literal["real", "fast"] = "real"
     """`fast` lets a simulated robot's time pass as quickly as planning allows."""
     exit_when_done: bool = False
@@ -112,6 +119,11 @@ class ActorConfig:
             raise ValueError(f"reserve_bytes must not be negative, got {self.reserve_bytes}")
 
     @property
+    def security(self) -> ClientSecurity:
+        """What the learner is shown, and how it is known."""
+        return ClientSecurity(token_file=self.token_file, tls_ca=self.tls_ca)
+
+    @property
     def is_simulated(self) -> bool:
         """Whether no real arm moves: only then is a loop that died started again by itself."""
         return self.robot in ("sim", "counting")
@@ -129,6 +141,8 @@ class ActorRun:
     """Version of offworld that runs."""
     parent_pid: int
     """The supervisor; whoever finds it gone ends."""
+    num_trials_before: int = 0
+    """Trials that earlier starts began in this spool: seeds go on from there."""
     config: ActorConfig
 
     @classmethod

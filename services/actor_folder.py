@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from learner.durable import FolderLock, StoreLocked
@@ -27,6 +28,16 @@ logger = logging.getLogger(__name__)
 ACTOR_DIED = "the actor died during the trial"
 _CHILDREN_S = 20.0
 _LOOK_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What earlier starts of the actor have left in the spool."""
+
+    num_waiting: int
+    """Trials that wait for the learner."""
+    num_begun: int
+    """Trials that ever began, those that are long delivered too."""
 
 
 class ActorFolder:
@@ -74,7 +85,7 @@ class ActorFolder:
         name = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
         return ring_folder() / f"offworld-{os.getuid()}-{name}.ring"
 
-    def recover(self, reserve_bytes: int, reason: str = ACTOR_DIED) -> int:
+    def recover(self, reserve_bytes: int, reason: str = ACTOR_DIED) -> Recovered:
         """Brings what a ring still holds into the spool, and removes the ring.
 
         No other process of this actor may run.
@@ -84,7 +95,7 @@ class ActorFolder:
             reason: Why a trial that was open is aborted.
 
         Returns:
-            How many trials of the spool wait for the learner.
+            What the spool then holds.
 
         Raises:
             CannotStart: The spool cannot be used.
@@ -95,7 +106,7 @@ class ActorFolder:
                 self._empty_ring(spool, reason)
                 if (trial_id := spool.abort_open(reason)) is not None:
                     logger.warning("event=trial_aborted trial=%s reason=%s", trial_id, reason)
-                return spool.counts().num_ready
+                return Recovered(num_waiting=spool.counts().num_ready, num_begun=spool.num_begun())
         except (SpoolCorrupt, SpoolFull, SpoolVersionMismatch, StoreLocked) as error:
             raise CannotStart(str(error)) from error
 

@@ -98,6 +98,7 @@ EXPECTED: Mapping[str, ExitCode] = {
     "protos.trial.SpecMismatch": ExitCode.CANNOT_START,
     "learner.durable.StoreLocked": ExitCode.CANNOT_START,
     "learner.ledger.StoreVersionMismatch": ExitCode.CANNOT_START,
+    "services.client.AccessDenied": ExitCode.CANNOT_START,
     "services.client.LearnerUnavailable": ExitCode.PEER_UNREACHABLE,
     "services.guard_client.GuardUnreachable": ExitCode.PEER_UNREACHABLE,
     "learner.layout.StoreNotFound": ExitCode.BAD_DATA,

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from protos import codec, learner_pb2_grpc
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec, SpecMismatch, TrialRejected
 from services.backoff import Backoff
-from services.channel import open_channel
+from services.channel import open_channel, with_hint
+from services.credentials import ClientSecurity
 from services.leases import LeaseLost
 from services.process import software_version
 from services.records import LoopStatus
@@ -34,7 +36,6 @@ HELLO_S = 5.0
 CALL_S = 10.0
 COMMIT_S = 60.0
 TAIL_S = 24 * 3600.0
-_LEASE_TTL_S = 5.0
 
 
 class LearnerUnavailable(RuntimeError):
@@ -52,6 +53,10 @@ class ActorIdTaken(LearnerUnavailable):
         super().__init__(reason)
         self.lease_ttl_s = lease_ttl_s
         """How long it may be silent before another one gets the id. [s]"""
+
+
+class AccessDenied(LearnerUnavailable):
+    """The learner wants a token that was not shown; a person has to give it to us."""
 
 
 class WeightsGone(RuntimeError):
@@ -73,11 +78,14 @@ class LearnerClient:
 
     Args:
         address: HOST:PORT.
+        security: What the learner is shown and known by; CannotStart if a file cannot be used.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, security: ClientSecurity | None = None) -> None:
+        security = security or ClientSecurity()
         self.address = address
-        self._channel = open_channel(address)
+        self._metadata = security.metadata()
+        self._channel = open_channel(address, security.root_certificate())
         self._stub: Any = learner_pb2_grpc.LearnerStub(self._channel)
 
     def close(self) -> None:
@@ -104,15 +112,14 @@ class LearnerClient:
             software=software_version(),
             sent_unix_ns=time.time_ns(),
         )
-        with grpc_errors("Hello", self.address, invalid=LearnerRefused):
-            reply: pb.HelloReply = self._stub.Hello(request, timeout=HELLO_S)
+        reply: pb.HelloReply = self._call("Hello", request, HELLO_S, LearnerRefused)
         if reply.verdict == pb.HELLO_VERDICT_OK:
             return reply
         if reply.verdict == pb.HELLO_VERDICT_SPEC_MISMATCH:
             lines = "\n  ".join(["", *reply.difference])
             raise SpecMismatch(f"{reply.message} (here: learner, there: actor):{lines}")
         if reply.verdict == pb.HELLO_VERDICT_BUSY:
-            raise ActorIdTaken(reply.message, reply.lease_ttl_s or _LEASE_TTL_S)
+            raise ActorIdTaken(reply.message, reply.lease_ttl_s)
         raise LearnerRefused(reply.message or f"verdict {reply.verdict} of a newer learner")
 
     def heartbeat(
@@ -134,8 +141,7 @@ class LearnerClient:
             rejected_trials=spool.num_rejected,
             is_leaving=is_leaving,
         )
-        with grpc_errors("Heartbeat", self.address):
-            reply: pb.HeartbeatReply = self._stub.Heartbeat(request, timeout=HEARTBEAT_S)
+        reply: pb.HeartbeatReply = self._call("Heartbeat", request, HEARTBEAT_S)
         if not reply.is_lease_valid:
             raise LeaseLost(reply.message)
         return reply
@@ -143,8 +149,7 @@ class LearnerClient:
     def query_trials(self, trial_ids: Sequence[str]) -> list[pb.TrialHolding]:
         """Says what the learner holds of each trial, in their order."""
         request = pb.QueryTrialsRequest(trial_ids=trial_ids)
-        with grpc_errors("QueryTrials", self.address):
-            reply: pb.QueryTrialsReply = self._stub.QueryTrials(request, timeout=CALL_S)
+        reply: pb.QueryTrialsReply = self._call("QueryTrials", request, CALL_S)
         if [holding.trial_id for holding in reply.holdings] != list(trial_ids):
             raise LearnerUnavailable("QueryTrials: the learner answered for other trials")
         return list(reply.holdings)
@@ -164,8 +169,7 @@ class LearnerClient:
             crc32=chunk.crc32,
             data=chunk.data,
         )
-        with grpc_errors("PutChunk", self.address, invalid=TrialRejected):
-            self._stub.PutChunk(request, timeout=CALL_S)
+        self._call("PutChunk", request, CALL_S, TrialRejected)
 
     def commit_trial(
         self, lease_token: int, trial_id: str, trial: codec.EncodedTrial
@@ -183,8 +187,7 @@ class LearnerClient:
             payload_sha256=trial.payload_sha256,
             trial_digest=trial.trial_digest,
         )
-        with grpc_errors("CommitTrial", self.address, invalid=TrialRejected):
-            reply: pb.CommitTrialReply = self._stub.CommitTrial(request, timeout=COMMIT_S)
+        reply: pb.CommitTrialReply = self._call("CommitTrial", request, COMMIT_S, TrialRejected)
         if reply.verdict == pb.COMMIT_VERDICT_REJECTED:
             raise TrialRejected(reply.reason)
         return reply
@@ -192,14 +195,12 @@ class LearnerClient:
     def weights_manifest(self, after_version: int, wait_s: float) -> pb.GetWeightsManifestReply:
         """Waits up to `wait_s` for a version newer than `after_version`."""
         request = pb.GetWeightsManifestRequest(after_version=after_version, wait_s=wait_s)
-        with grpc_errors("GetWeightsManifest", self.address):
-            return self._stub.GetWeightsManifest(request, timeout=wait_s + CALL_S)
+        return self._call("GetWeightsManifest", request, wait_s + CALL_S)
 
     def weights_chunk(self, version: int, offset: int, length: int) -> bytes:
         """Reads a piece of a version's file; WeightsGone if it is not kept any more."""
         request = pb.GetWeightsChunkRequest(version=version, offset=offset, length=length)
-        with grpc_errors("GetWeightsChunk", self.address):
-            reply: pb.GetWeightsChunkReply = self._stub.GetWeightsChunk(request, timeout=CALL_S)
+        reply: pb.GetWeightsChunkReply = self._call("GetWeightsChunk", request, CALL_S)
         if zlib.crc32(reply.data) != reply.crc32 or not 0 < len(reply.data) <= length:
             raise LearnerUnavailable("GetWeightsChunk: the piece arrived damaged")
         return reply.data
@@ -207,8 +208,7 @@ class LearnerClient:
     def put_log(self, lease_token: int, events: Sequence[pb.LiveEvent], num_dropped: int) -> None:
         """Hands live events over; LeaseLost."""
         request = pb.PutLogRequest(lease_token=lease_token, events=events, num_dropped=num_dropped)
-        with grpc_errors("PutLog", self.address):
-            self._stub.PutLog(request, timeout=CALL_S)
+        self._call("PutLog", request, CALL_S)
 
     def tail_log(
         self,
@@ -233,7 +233,7 @@ class LearnerClient:
         )
         stop, backoff, is_lost = stop or threading.Event(), Backoff(), False
         while not stop.is_set():
-            call = self._stub.TailLog(request, timeout=TAIL_S)
+            call = self._stub.TailLog(request, timeout=TAIL_S, metadata=self._metadata)
             try:
                 with grpc_errors("TailLog", self.address):
                     for reply in call:
@@ -258,19 +258,21 @@ class LearnerClient:
     def list_trials(self, after_ledger_seq: int = 0, *, limit: int = 0) -> pb.ListTrialsReply:
         """Returns one page of the ledger; `limit` 0 leaves the length to the learner."""
         request = pb.ListTrialsRequest(after_ledger_seq=after_ledger_seq, limit=limit)
-        with grpc_errors("ListTrials", self.address):
-            return self._stub.ListTrials(request, timeout=CALL_S)
+        return self._call("ListTrials", request, CALL_S)
 
     def status(self) -> pb.StatusReply:
         """Returns how the learner, its trainer and its actors are."""
-        with grpc_errors("Status", self.address):
-            return self._stub.Status(pb.StatusRequest(), timeout=CALL_S)
+        return self._call("Status", pb.StatusRequest(), CALL_S)
+
+    def _call(
+        self, name: str, request: Message, timeout_s: float, invalid: type[Exception] | None = None
+    ) -> Any:
+        with grpc_errors(name, self.address, invalid):
+            return getattr(self._stub, name)(request, timeout=timeout_s, metadata=self._metadata)
 
 
 @contextmanager
-def grpc_errors(
-    call: str, address: str, *, invalid: type[Exception] | None = None
-) -> Iterator[None]:
+def grpc_errors(call: str, address: str, invalid: type[Exception] | None = None) -> Iterator[None]:
     """Translates what gRPC raises into our errors; the one place that does.
 
     Args:
@@ -289,6 +291,9 @@ def grpc_errors(
             raise invalid(details) from error
         if code is grpc.StatusCode.NOT_FOUND:
             raise WeightsGone(details) from error
-        raise LearnerUnavailable(f"{call} at {address}: {code.name}: {details}") from error
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            raise AccessDenied(f"{call} at {address}: {details}") from error
+        details = f"{call} at {address}: {code.name}: {with_hint(details)}"
+        raise LearnerUnavailable(details) from error
     except ValueError as error:  # what a closed channel raises
         raise LearnerUnavailable(f"{call} at {address}: {error}") from error

@@ -80,6 +80,9 @@ class Delivery:
         quarantined = store.ledger.quarantined()
         self._refused = {row.trial_id: row for row in quarantined}
         self._refusals = {(row.trial_id, row.digest) for row in quarantined}
+        self._quarantine = store.root / "quarantine"
+        # Walked once: thousands of refused trials would make each further refusal slow.
+        self._quarantine_bytes = _size_of(self._quarantine)
 
     @property
     def num_refused(self) -> int:
@@ -203,14 +206,17 @@ class Delivery:
 
     def _keep_apart(self, trial_id: str, request: pb.CommitTrialRequest, reason: str) -> None:
         """Moves a refused upload to where a person can look at it, within limits."""
-        quarantine = self._store.root / "quarantine"
-        target = quarantine / f"{trial_id}.{request.payload_sha256[:12]}.upload"
+        target = self._quarantine / f"{trial_id}.{request.payload_sha256[:12]}.upload"
         size = request.manifest.payload_bytes
-        if (
-            target.exists()
-            or len(self._refusals) >= self._config.max_quarantined
-            or _size_of(quarantine) + size > self._config.max_quarantine_bytes
-        ):
+        with self._mutex:
+            has_room = (
+                not target.exists()
+                and len(self._refusals) < self._config.max_quarantined
+                and self._quarantine_bytes + size <= self._config.max_quarantine_bytes
+            )
+            if has_room:
+                self._quarantine_bytes += size
+        if not has_room:
             self.staging.drop(trial_id)
             return
         self.staging.move(trial_id, target)

@@ -27,6 +27,7 @@ from learner.store import TrialStore
 from protos import codec, learner_pb2
 from protos.trial import RobotSpec, SpecMismatch
 from services.address import DEFAULT_ADDRESS, is_loopback, listen_error
+from services.credentials import ServerSecurity
 from services.delivery import DeliveryConfig
 from services.ingress_service import Ingress, IngressConfig
 from services.logs import configure_logging
@@ -69,12 +70,14 @@ async def serve(
             ingress of a learner that was killed finishes its calls first.
 
     Raises:
-        CannotStart: The port is in use, or the store cannot be used.
+        CannotStart: The port is in use, or the store, token or certificate cannot be used.
     """
     wait = _StartWait(start_wait_s)
+    token = config.security.token()
+    key_and_certificate = config.security.key_and_certificate()
     server = make_server()
     await _until_free(config.listen, wait)
-    address = bind(server, config.listen)  # before the store is touched
+    address = bind(server, config.listen, key_and_certificate)  # before the store is touched
     store = await _open(config.store, wait)
     with contextlib.closing(store), ThreadPoolExecutor(_NUM_THREADS) as executor:
         ingress = Ingress(
@@ -85,7 +88,7 @@ async def serve(
             run_id=_run_id(config.store),
             executor=executor,
         )
-        add_service(server, SERVICE, ingress, translate)
+        add_service(server, SERVICE, ingress, translate, token)
         health = add_health(server)
         ingress.pulse.beat = ingress.pulse.look()
         pulse = asyncio.create_task(ingress.pulse.run())
@@ -94,13 +97,13 @@ async def serve(
 
         def announce() -> None:
             write_aside(config.store / "run" / "ingress.pid", f"{os.getpid()}\n")
-            if port_file is not None:
-                write_aside(port_file, f"{address}\n")
             logger.info(
                 "event=serving address=%s store=%s pid=%d", address, config.store, os.getpid()
             )
-            if not is_loopback(address):
-                logger.warning("event=open_to_network address=%s; anyone there may use it", address)
+            for gap in [] if is_loopback(address) else config.security.gaps():
+                logger.warning("event=open_to_network address=%s; %s", address, gap)
+            if port_file is not None:
+                write_aside(port_file, f"{address}\n")
 
         await serve_until_signal(server, health, pulse, announce, ingress.pulse.close)
         logger.info("event=stopped address=%s", address)
@@ -155,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lease-ttl-s", type=float, default=5.0)
     parser.add_argument("--reserve-mib", type=int, default=1024, help="of the disk, left alone")
     parser.add_argument("--max-trial-mib", type=int, default=1024)
+    parser.add_argument("--token-file", type=Path, help="callers must show the token in it")
+    parser.add_argument("--tls-cert", type=Path, help="PEM; with --tls-key")
+    parser.add_argument("--tls-key", type=Path, help="PEM")
     parser.add_argument("--start-wait-s", type=float, default=0.0, help="for port and store")
     parser.add_argument("--parent-pid", type=int, help="end when this process ends")
     parser.add_argument("--log-level", default="INFO")
@@ -172,6 +178,11 @@ def _run(arguments: argparse.Namespace) -> None:
         config = IngressConfig(
             store=arguments.store,
             listen=arguments.listen,
+            security=ServerSecurity(
+                token_file=arguments.token_file,
+                tls_cert=arguments.tls_cert,
+                tls_key=arguments.tls_key,
+            ),
             lease_ttl_s=arguments.lease_ttl_s,
             delivery=DeliveryConfig(
                 reserve_bytes=arguments.reserve_mib << 20,

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from services.credentials import ServerSecurity, security_flags
 from services.kept_process import KeptProcess, describe_end
 from services.process import CannotStart, ExitCode
 
@@ -122,6 +123,7 @@ def ingress_command(
     max_trial_mib: int,
     port_file: Path,
     start_wait_s: float,
+    security: ServerSecurity,
 ) -> Callable[[str], list[str]]:
     """Returns what makes the command line of the ingress of a store, given its address."""
 
@@ -137,6 +139,7 @@ def ingress_command(
             *("--reserve-mib", str(reserve_mib)),
             *("--max-trial-mib", str(max_trial_mib)),
             *("--start-wait-s", str(start_wait_s)),
+            *security_flags(security),
             *("--parent-pid", str(os.getpid())),
         ]
 

@@ -26,6 +26,7 @@ from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import RobotSpec
 from services.address import DEFAULT_ADDRESS
+from services.credentials import ServerSecurity
 from services.delivery import Delivery, DeliveryConfig
 from services.feed import Feed, LiveEvents
 from services.handshake import MAX_LINE_CHARS, actor_status, greet
@@ -51,7 +52,9 @@ class IngressConfig:
     store: Path
     """Folder of the store."""
     listen: str = DEFAULT_ADDRESS
-    """HOST:PORT; port 0 for any free one. There is no authentication: a trusted network only."""
+    """HOST:PORT; port 0 for any free one."""
+    security: ServerSecurity = ServerSecurity()
+    """What callers must show, and TLS."""
     lease_ttl_s: float = 5.0
     """Silence after which another process may take an actor id over."""
     max_readers: int = 64

@@ -88,6 +88,7 @@ def run_learner(config: LearnerConfig, stop: threading.Event | None = None) -> i
             max_trial_mib=config.limits.max_trial_mib,
             port_file=port_file,
             start_wait_s=START_WAIT_S,
+            security=config.security,
         )
         ingress = IngressProcess(
             command, listen=config.listen, port_file=port_file, on_failure=verdict.fail

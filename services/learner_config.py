@@ -19,6 +19,7 @@ from protos.trial import RobotSpec
 from services import config
 from services.address import DEFAULT_ADDRESS, split_address
 from services.config import ConfigError
+from services.credentials import ServerSecurity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,14 @@ class LearnerConfig:
     store: Path = Path("runs/store")
     """Folder of everything the learner keeps; made if it is not there."""
     listen: str = DEFAULT_ADDRESS
-    """HOST:PORT for actors; port 0 takes any free one. There is no authentication: use a trusted
-    network, or a tunnel."""
+    """HOST:PORT for actors; port 0 takes any free one. Beyond this machine, set token_file and
+    tls_cert, or use a tunnel."""
+    token_file: Path | None = None
+    """File with a token that actors and viewers must show; none takes calls from anyone."""
+    tls_cert: Path | None = None
+    """Certificate of the learner and what it is signed with, PEM; none serves without TLS."""
+    tls_key: Path | None = None
+    """The certificate's private key, PEM, without a password."""
     seed: int = 0
     """Decides initial weights and every random draw of the training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -67,6 +74,14 @@ class LearnerConfig:
             split_address(self.listen)
         except ValueError as error:
             raise ValueError(f"listen: {error}") from error
+        _ = self.security  # refuses what does not belong together
+
+    @property
+    def security(self) -> ServerSecurity:
+        """What callers must show, and TLS."""
+        return ServerSecurity(
+            token_file=self.token_file, tls_cert=self.tls_cert, tls_key=self.tls_key
+        )
 
     def job(self) -> TrainerJob:
         """Returns what the trainer needs of all this."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robot.clock import Clock, MonotonicClock, SimulatedClock
-from services.actor_config import ActorConfig, ActorRun
+from services.actor_config import ActorRun
 from services.actor_robot import make_env
 from services.logs import configure_logging
 from services.process import (
@@ -29,7 +29,7 @@ from services.process import (
 )
 from services.ring_control import LoopState
 from services.ring_memory import Ring
-from services.trial_series import LoopFailed, TrialSeries
+from services.trial_series import LoopFailed, TrialSeries, noise_seed
 
 if TYPE_CHECKING:
     from services.weights_slot import WeightsSlot
@@ -53,7 +53,7 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
     if config.pace == "real":
         clock = MonotonicClock()
         be_urgent(config.niceness)
-    slot = _make_slot(config, ring) if config.policy == "model" else None
+    slot = _make_slot(run, ring) if config.policy == "model" else None
     if stop.is_set:
         ring.control.loop_state = LoopState.STOPPED
         return
@@ -69,11 +69,12 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         TrialSeries(run, ring, env, clock, slot, stop).run()
 
 
-def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:
+def _make_slot(run: ActorRun, ring: Ring) -> WeightsSlot:
     import torch
 
     from services.weights_slot import WeightsSlot
 
+    config = run.config
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise CannotStart(f"device {config.device!r}: torch finds no such GPU here")
     if config.num_threads is not None:
@@ -82,7 +83,7 @@ def _make_slot(config: ActorConfig, ring: Ring) -> WeightsSlot:
         config.spool / "weights",
         ring.spec,
         device=config.device,
-        seed=config.seed,
+        seed=noise_seed(run, ring),
         control=ring.control,
     )
 

@@ -84,6 +84,44 @@ class StopFlag:
             signal.signal(number, lambda _number, _frame: self.set())
 
 
+class StopSignals:
+    """SIGTERM and SIGINT: the first asks for a clean stop, the second for a quick one."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._requests = StopRequests(clock_s)
+        self._asked = threading.Event()
+        self._hurried = threading.Event()
+
+    def install(self) -> None:
+        """Takes both signals; main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: set_in_handler(self._next()))
+
+    def ask(self) -> None:
+        """Asks for a stop; the second time, for a quick one."""
+        self._next().set()
+
+    def _next(self) -> threading.Event:
+        return self._asked if self._requests.heard() == 1 else self._hurried
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to stop."""
+        return self._asked.is_set()
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether to stop without waiting for anything."""
+        return self._hurried.is_set()
+
+    def pause(self, timeout_s: float) -> None:
+        """Waits, but no longer than until the next request."""
+        if self._asked.is_set():
+            self._hurried.wait(timeout_s)
+        else:
+            self._asked.wait(timeout_s)
+
+
 def stop_on_signals(stop: threading.Event, clock_s: Callable[[], float] = time.monotonic) -> None:
     """Sets `stop` on SIGTERM and SIGINT; a second request ends the process at once.
 

@@ -21,6 +21,7 @@ from protos import learner_pb2 as pb
 from protos.trial import RobotSpec
 from services.actor_config import ActorRun
 from services.client import ActorIdentity, LearnerClient
+from services.credentials import ClientSecurity
 from services.live_sender import LiveSender
 from services.logs import configure_logging
 from services.process import CannotStart, end_with_parent, run_to_exit_code, stop_on_signals
@@ -49,6 +50,8 @@ class RecorderConfig:
 
     learner: str
     """HOST:PORT."""
+    security: ClientSecurity = ClientSecurity()
+    """What the learner is shown, and how it is known."""
     actor_id: str
     incarnation: str
     is_sim: bool
@@ -81,7 +84,7 @@ class Recorder:
         self._spec = spec
         self._now_s = now_s
         self.spool = Spool(config.spool)
-        self._client = LearnerClient(config.learner)
+        self._client = LearnerClient(config.learner, config.security)
         who = ActorIdentity(
             actor_id=config.actor_id,
             incarnation=config.incarnation,
@@ -242,6 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(run: ActorRun, stop: threading.Event) -> None:
     config = RecorderConfig(
         learner=run.config.learner,
+        security=run.config.security,
         actor_id=run.config.actor_id,
         incarnation=run.incarnation,
         is_sim=run.config.is_simulated,

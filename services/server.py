@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from services.address import listen_error, split_address
+from services.credentials import shows_token
 from services.process import CannotStart, StopRequests
 
 logger = logging.getLogger(__name__)
@@ -67,15 +68,26 @@ def make_server(*, max_concurrent_rpcs: int = 512) -> grpc.aio.Server:
     return grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs)
 
 
-def bind(server: grpc.aio.Server, listen: str) -> str:
+def bind(
+    server: grpc.aio.Server, listen: str, key_and_certificate: tuple[bytes, bytes] | None = None
+) -> str:
     """Binds to `host:port`, port 0 for any; returns the address with the real port.
+
+    Args:
+        server: Not started yet.
+        listen: Where to.
+        key_and_certificate: Both as PEM, and known to belong together; None serves without TLS.
 
     Raises:
         CannotStart: The port is in use, or the address is none.
     """
     try:
         split_address(listen)
-        bound = server.add_insecure_port(listen)
+        if key_and_certificate is None:
+            bound = server.add_insecure_port(listen)
+        else:
+            credentials = grpc.ssl_server_credentials([key_and_certificate])
+            bound = server.add_secure_port(listen, credentials)
     except ValueError as error:
         raise CannotStart(f"cannot listen on {listen}: {error}") from error
     except RuntimeError as error:
@@ -90,6 +102,7 @@ def add_service(
     service: ServiceDescriptor,
     servicer: object,
     translate: Translate,
+    token: str | None = None,
 ) -> None:
     """Serves every method of `service`, PutChunk by `servicer.put_chunk` and so on.
 
@@ -98,9 +111,10 @@ def add_service(
         service: What the proto file says.
         servicer: Has a coroutine `(request) -> reply` a unary method, an async generator a stream.
         translate: Turns an exception of `servicer` into a refusal; None for those it does not know.
+        token: Calls that do not show it are UNAUTHENTICATED, before anything of them is read.
     """
     handlers = {
-        method.name: _handler(method, getattr(servicer, _snake_case(method.name)), translate)
+        method.name: _handler(method, getattr(servicer, _snake_case(method.name)), translate, token)
         for method in service.methods
     }
     server.add_generic_rpc_handlers(
@@ -168,17 +182,18 @@ def _snake_case(name: str) -> str:
 
 
 def _handler(
-    method: MethodDescriptor, behaviour: Any, translate: Translate
+    method: MethodDescriptor, behaviour: Any, translate: Translate, token: str | None
 ) -> grpc.RpcMethodHandler[Any, Any]:
     kind = message_factory.GetMessageClass(method.input_type)
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_streaming(kind, behaviour, translate))
-    return grpc.unary_unary_rpc_method_handler(_unary(kind, behaviour, translate))
+        return grpc.unary_stream_rpc_method_handler(_streaming(kind, behaviour, translate, token))
+    return grpc.unary_unary_rpc_method_handler(_unary(kind, behaviour, translate, token))
 
 
-def _unary(kind: type[Message], behaviour: Unary, translate: Translate) -> Any:
+def _unary(kind: type[Message], behaviour: Unary, translate: Translate, token: str | None) -> Any:
     async def call(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
+            _require_token(context, token)
             return (await behaviour(_parse(kind, raw))).SerializeToString()
         except Exception as error:
             await _refuse(context, error, translate)
@@ -187,9 +202,12 @@ def _unary(kind: type[Message], behaviour: Unary, translate: Translate) -> Any:
     return call
 
 
-def _streaming(kind: type[Message], behaviour: Streaming, translate: Translate) -> Any:
+def _streaming(
+    kind: type[Message], behaviour: Streaming, translate: Translate, token: str | None
+) -> Any:
     async def call(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
+            _require_token(context, token)
             async for reply in behaviour(_parse(kind, raw)):
                 yield reply.SerializeToString()
         except Exception as error:
@@ -197,6 +215,14 @@ def _streaming(kind: type[Message], behaviour: Streaming, translate: Translate) 
             raise
 
     return call
+
+
+def _require_token(context: grpc.aio.ServicerContext[Any, Any], token: str | None) -> None:
+    if token is not None and not shows_token(context.invocation_metadata() or (), token):
+        raise Refused(
+            grpc.StatusCode.UNAUTHENTICATED,
+            "this learner asks for a token: set token_file to a file with the one it has",
+        )
 
 
 def _parse(kind: type[Message], raw: bytes) -> Message:

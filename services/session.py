@@ -21,6 +21,7 @@ from protos import learner_pb2 as pb
 from protos.trial import SpecMismatch
 from services.backoff import Backoff
 from services.client import (
+    AccessDenied,
     ActorIdentity,
     ActorIdTaken,
     LearnerClient,
@@ -52,7 +53,6 @@ class Session:
         spool: Counted for the heartbeat.
         on_hello: Called with each accepted Hello, before anybody gets its lease.
         backoff: Paces the tries.
-        now_s: Monotonic clock.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Session:
         *,
         on_hello: Callable[[pb.HelloReply], None],
         backoff: Backoff | None = None,
-        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._who = who
@@ -72,7 +71,6 @@ class Session:
         self._spool = spool
         self._on_hello = on_hello
         self._backoff = backoff or Backoff()
-        self._now_s = now_s
         self._changed = threading.Condition()
         self._lease_token: int | None = None
         self._was_accepted = False
@@ -115,16 +113,16 @@ class Session:
                     return
                 self.worker.stopping.wait(self._backoff.failed())
                 continue
-            except LearnerUnavailable as error:
-                self._say_down(error)
-                self.worker.stopping.wait(self._backoff.failed())
-                continue
-            except (SpecMismatch, LearnerRefused) as error:
+            except (SpecMismatch, LearnerRefused, AccessDenied) as error:
                 self._say_down(error)
                 if not self._was_accepted:
                     self.refusal = str(error)
                     return
                 self.worker.stopping.wait(_REFUSED_PERIOD_S)
+                continue
+            except LearnerUnavailable as error:
+                self._say_down(error)
+                self.worker.stopping.wait(self._backoff.failed())
                 continue
             self._was_accepted = True
             self._backoff.worked()
@@ -142,7 +140,7 @@ class Session:
         kept = f"{self._spool.counts().num_ready} trials are kept in {self._spool.config.root}"
         if self._was_accepted:
             return f"{who} was taken over by another process: {error}; {kept}"
-        now_s, wait_s = self._now_s(), error.lease_ttl_s + _LATE_CALLS_S
+        now_s, wait_s = time.monotonic(), error.lease_ttl_s + _LATE_CALLS_S
         if self._taken_since_s is None:
             self._taken_since_s = now_s
             logger.warning("event=actor_id_taken up_to_s=%.1f reason=%s; waiting", wait_s, error)

@@ -142,6 +142,14 @@ class Spool:
             found = self._db.execute("SELECT trial_id FROM trials WHERE state = 'open'").fetchone()
         return None if found is None else str(found[0])
 
+    def num_begun(self) -> int:
+        """Counts the trials that ever began here, also those that were deleted since."""
+        with self._mutex:
+            found = self._db.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'trials'"
+            ).fetchone()
+        return 0 if found is None else int(found[0])
+
     # ---- the uploader's side --------------------------------------------------------------------
 
     def ready(self, *, limit: int = 64) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from learner.store import TrialStore
 from protos import learner_pb2 as pb
 from services.client import LearnerClient
+from services.credentials import ClientSecurity
 from services.trial_log import TrialLine
 
 _LOOK_S = 0.5
@@ -51,21 +52,25 @@ _KINDS = {
 }
 
 
-def committed_trials(learner: str, after: int = 0) -> Iterator[TrialLine]:
+def committed_trials(
+    learner: str, after: int = 0, security: ClientSecurity | None = None
+) -> Iterator[TrialLine]:
     """Yields the trials committed after number `after`; LearnerUnavailable if nobody answers."""
-    with contextlib.closing(LearnerClient(learner)) as client:
+    with contextlib.closing(LearnerClient(learner, security)) as client:
         while (reply := client.list_trials(after)).trials:
             yield from (TrialLine.from_message(trial) for trial in reply.trials)
             after = reply.last_ledger_seq
 
 
-def follow_learner(learner: str, after: int, *, is_following: bool) -> Iterator[Event]:
+def follow_learner(
+    learner: str, after: int, *, is_following: bool, security: ClientSecurity | None = None
+) -> Iterator[Event]:
     """Yields trials committed after `after`, then what happens, across restarts of the learner.
 
     Raises:
         LearnerUnavailable: It does not answer now; once it did, its absence is waited out.
     """
-    with contextlib.closing(LearnerClient(learner)) as client:
+    with contextlib.closing(LearnerClient(learner, security)) as client:
         client.status()
         cursor = pb.LogCursor(ledger_seq=after)
         for reply in client.tail_log(cursor, is_following=is_following):

@@ -41,6 +41,19 @@ class LoopFailed(RuntimeError):
     """The loop cannot go on: the robot has a latched fault, or trial after trial was aborted."""
 
 
+def noise_seed(run: ActorRun, ring: Ring) -> int:
+    """Returns the seed of the exploration noise of a loop that starts now.
+
+    It depends on how many trials began before, so that a loop that is started again does not
+    explore what the one before it has explored.
+    """
+    return _draw_seed(run.config.seed, 2, run.num_trials_before + ring.num_begun)
+
+
+def _draw_seed(seed: int, stream: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, stream, number]).generate_state(1)[0])
+
+
 class TrialSeries:
     """Runs the trials that the configuration asks for.
 
@@ -77,7 +90,7 @@ class TrialSeries:
             should_stop=self.should_stop,
         )
         self._slot = slot
-        self._random = RandomPilot(ring.spec.action_size, run.config.seed)
+        self._random = RandomPilot(ring.spec.action_size, noise_seed(run, ring))
         self._num_aborted_in_a_row = 0
         self._stop = stop
 
@@ -211,16 +224,14 @@ class TrialSeries:
         config, ring = self._config, self._ring
         is_eval = config.source == Source.EVAL
         position = ring.num_complete % len(EVAL_POSITIONS) if is_eval else None
-        stream = (
-            [config.seed, 0, ring.num_begun] if position is None else [config.seed, 1, position]
-        )
-        drawn = np.random.SeedSequence([config.seed, *stream]).generate_state(1)
+        number = self._run.num_trials_before + ring.num_begun
+        stream = (0, number) if position is None else (1, position)
         slot = self._slot
         provenance = Provenance(
             actor=config.actor_id,
             incarnation=self._run.incarnation,
             source=Source(config.source),
-            seed=int(drawn[0]),
+            seed=_draw_seed(config.seed, *stream),
             started_unix_ns=time.time_ns(),
             software=self._run.software,
             weights_version=slot.version if slot else 0,

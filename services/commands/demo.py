@@ -70,7 +70,7 @@ def _tell(result: DemoResult, settings: DemoConfig) -> None:
     console.say(f"trials: offworld trials list --store {settings.out / 'store'} --source online")
     console.say(
         "on a GPU box: offworld learner --config deploy/configs/xarm-reach-paper.toml "
-        "--listen 0.0.0.0:7443"
+        "--listen 0.0.0.0:7443 --token-file FILE"
     )
 
 

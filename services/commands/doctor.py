@@ -17,6 +17,7 @@ from services.actor_config import ActorConfig
 from services.address import listen_error
 from services.commands.flags import OutputFlags
 from services.config import ConfigError
+from services.credentials import ClientSecurity
 from services.demo_config import CONFIGS
 from services.machine import machine, versions
 from services.process import ExitCode
@@ -27,7 +28,7 @@ _IDLE_HZ = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorFlags(OutputFlags):
+class DoctorFlags(OutputFlags, ClientSecurity):
     """Checks what a learner and an actor need, and measures planning at this configuration."""
 
     learner_config: Path = CONFIGS / "demo-learner.toml"
@@ -83,7 +84,7 @@ def examine(flags: DoctorFlags) -> Iterator[Finding]:
     yield from _guard("port", lambda: _port(flags))
     learner = flags.learner
     if learner is not None:
-        yield from _guard("learner", lambda: _learner(learner))
+        yield from _guard("learner", lambda: _learner(learner, flags))
 
 
 def _guard(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -190,11 +191,11 @@ def _port(flags: DoctorFlags) -> Iterator[Finding]:
         yield Finding(check="port", verdict="ok", detail=f"{listen} is free")
 
 
-def _learner(address: str) -> Iterator[Finding]:
+def _learner(address: str, security: ClientSecurity) -> Iterator[Finding]:
     from services.client import LearnerClient
     from services.measure import time_repeated
 
-    with contextlib.closing(LearnerClient(address)) as client:
+    with contextlib.closing(LearnerClient(address, security)) as client:
         reply = client.status()
         took = time_repeated(client.status, 20)
     trainer = reply.trainer.state or "has not reported"

@@ -16,6 +16,7 @@ from services.actor_config import ActorConfig
 from services.children import Child, offworld
 from services.client import LearnerClient
 from services.commands.flags import LearnerFlag, OutputFlags
+from services.credentials import security_flags
 from services.demo_config import CONFIGS
 from services.intervals import Rate
 from services.process import CannotStart, ExitCode
@@ -96,7 +97,7 @@ def _in_this_process(
 
 
 def _through_learner(flags: EvalFlags) -> tuple[list[TrialLine], int]:
-    with closing(LearnerClient(flags.learner)) as client:
+    with closing(LearnerClient(flags.learner, flags)) as client:
         status = client.status()
     version = status.latest_weights.version
     if not version or flags.weights not in (None, version):
@@ -114,6 +115,7 @@ def _run(flags: EvalFlags, *, after: int) -> list[TrialLine]:
             "actor",
             *("--config", str(flags.actor_config)),
             *("--learner", flags.learner),
+            *security_flags(flags),
             *("--actor-id", actor_id),
             *("--spool", str(Path(folder) / "spool")),
             *("--source", "eval"),
@@ -126,7 +128,7 @@ def _run(flags: EvalFlags, *, after: int) -> list[TrialLine]:
         def mine() -> list[TrialLine]:
             return [
                 line
-                for line in committed_trials(flags.learner, after)
+                for line in committed_trials(flags.learner, after, flags)
                 if line.actor == actor_id and line.outcome != "aborted"
             ]
 

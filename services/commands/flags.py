@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from services.address import DEFAULT_ADDRESS
 from services.config import ConfigError
+from services.credentials import ClientSecurity
 
 __all__ = ["LearnerFlag", "OutputFlags", "Positional", "SourceFlags"]
 
@@ -24,7 +25,7 @@ class OutputFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnerFlag:
+class LearnerFlag(ClientSecurity):
     """Which learner to ask."""
 
     learner: str = DEFAULT_ADDRESS
@@ -32,7 +33,7 @@ class LearnerFlag:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceFlags:
+class SourceFlags(ClientSecurity):
     """Where to read trials: a store on this machine, or a running learner."""
 
     store: Path | None = None

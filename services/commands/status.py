@@ -39,7 +39,7 @@ class StatusFlags(OutputFlags, LearnerFlag):
 def main(argv: Sequence[str]) -> int:
     """Asks once, or until Ctrl-C."""
     flags = config.load(StatusFlags, argv, prog="offworld status")
-    with contextlib.closing(LearnerClient(flags.learner)) as client:
+    with contextlib.closing(LearnerClient(flags.learner, flags)) as client:
         try:
             while True:
                 show(client.status(), flags)

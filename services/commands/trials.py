@@ -150,7 +150,7 @@ def _lines(flags: SourceFlags) -> Iterator[TrialLine]:
         return
     from services.trial_feed import committed_trials
 
-    yield from committed_trials(flags.learner)
+    yield from committed_trials(flags.learner, security=flags)
 
 
 def _find(store: TrialStore, text: str) -> str:

@@ -104,7 +104,7 @@ class Board:
 
 def _events(flags: WatchFlags) -> Iterator[Event]:
     if flags.learner is not None:
-        return follow_learner(flags.learner, flags.after, is_following=flags.follow)
+        return follow_learner(flags.learner, flags.after, is_following=flags.follow, security=flags)
     root = flags.store or DEFAULT_STORE
     return follow_store(root, flags.after, is_following=flags.follow)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from learner.algorithms.registry import policy_config_to_json
-from learner.mppi import PlannerConfig
+from learner.planner_config import PlannerConfig
 from learner.store import TrialStore
 from protos.trial import Source, Trial
 from services.actor_robot import robot_spec

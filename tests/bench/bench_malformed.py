@@ -32,7 +32,9 @@ BLOCK = 500
 NUM_OVERSIZED, NUM_DAMAGED, NUM_TORN, NUM_MISNAMED = 1, 14, 4, 1
 """Of a block: messages above the limit, chunks with a wrong checksum, and commits of uploads that
 have another digest than their chunks, or than their trial. The last are remembered on purpose."""
-NUM_WARM_UP = 5_000
+TURNS = (*METHODS, *4 * [method for method in METHODS if method != "TailLog"])
+"""Methods in turn. To tail the log is, by chance, often proper, and answered at length."""
+NUM_WARM_UP = BLOCK * len(METHODS)
 """Messages until the pools of allocator and gRPC are full."""
 
 
@@ -84,7 +86,7 @@ def _send(address: str, num_messages: int, *, first_block: int) -> int:
 
 
 def _send_block(client: LearnerClient, block: int) -> Counter[grpc.StatusCode]:
-    address, method, dice = client.address, METHODS[block % len(METHODS)], random.Random(block)
+    address, method, dice = client.address, TURNS[block % len(TURNS)], random.Random(block)
     # A lease each time: some messages, by chance, are a proper goodbye.
     token = client.hello(identity("bench")).lease_token
     num = BLOCK - NUM_OVERSIZED - NUM_DAMAGED - NUM_TORN - NUM_MISNAMED

@@ -164,6 +164,7 @@ def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -
         began = time.monotonic()
         actor.process.terminate()
         wait_until(lambda: actor.pid_of("loop") is None, what="the loop stops first")
+        wait_until(lambda: time.monotonic() >= began + 1.5, what="no signal is an echo any more")
         actor.process.terminate()
         assert actor.wait(15) == ExitCode.DONE
         assert time.monotonic() - began < 3
@@ -281,6 +282,22 @@ def test_one_whose_name_is_in_use_ends_and_keeps_its_trials(tmp_path: Path) -> N
             delivered = len(stored(ingress.store))
             wait_until(lambda: len(stored(ingress.store)) > delivered, what="the first goes on")
             assert actor.stop() == ExitCode.DONE
+
+
+def test_an_actor_shows_its_learner_s_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-that-is-long-enough")
+    config = make_config(tmp_path, NOBODY, trials=2)
+    arguments = ("--token-file", str(token))
+    with make_ingress(tmp_path / "learner", config, *arguments) as ingress:
+        config = dataclasses.replace(config, learner=ingress.address)
+        with ActorProcess(tmp_path, config) as stranger:
+            assert stranger.wait(60) == ExitCode.CANNOT_START
+        assert "token_file" in stranger.log_text()
+        config = dataclasses.replace(config, token_file=token)
+        with ActorProcess(tmp_path, config) as actor:
+            assert actor.wait(60) == ExitCode.DONE
+        assert count(check_delivered(config, ingress.store), Outcome.FAILURE) >= 2
 
 
 def test_a_learner_of_another_robot_refuses_it(tmp_path: Path, ingress: IngressProcess) -> None:

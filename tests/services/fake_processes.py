@@ -10,13 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
-from protos.trial import new_trial_id
+from protos.trial import Outcome, new_trial_id
 from services.actor_config import ActorRun
 from services.process import ExitCode, end_with_parent
 from services.ring import RingReader, RingWriter
 from services.ring_control import LoopState
 from services.ring_memory import Ring
-from tests.services.ring_processes import make_provenance
+from tests.services.ring_processes import columns, make_provenance
+
+
+def blank(ring: Ring) -> dict[str, np.ndarray]:
+    return {f.name: np.zeros(f.shape, f.dtype) for f in ring.spec.observations}
+
+
+def write_blank_trial(ring: Ring) -> None:
+    writer = RingWriter(ring)
+    writer.begin(new_trial_id(), make_provenance(), blank(ring))
+    for step in range(ring.spec.max_steps):
+        is_last = step == ring.spec.max_steps - 1
+        writer.step(columns(ring.spec, step, is_last=is_last), blank(ring))
+    writer.end(Outcome.FAILURE)
 
 
 def main(role: str, file: Path) -> int:
@@ -33,11 +46,15 @@ def main(role: str, file: Path) -> int:
     if role == "refuse":
         return ExitCode.CANNOT_START
     if role == "hang":  # in the middle of a trial
-        seen = {f.name: np.zeros(f.shape, f.dtype) for f in ring.spec.observations}
-        RingWriter(ring).begin(new_trial_id(), make_provenance(), seen)
+        RingWriter(ring).begin(new_trial_id(), make_provenance(), blank(ring))
         control.loop_heartbeat_ns = time.monotonic_ns()
         control.loop_state = LoopState.IN_TRIAL
         threading.Event().wait()
+    if role == "two_trials":
+        for _ in range(2):
+            write_blank_trial(ring)
+        control.loop_state = LoopState.DONE
+        return ExitCode.DONE
     if role == "done":
         control.loop_state = LoopState.DONE
         return ExitCode.DONE

@@ -17,12 +17,12 @@ from robot.clock import SimulatedClock
 from robot.frames import FrameLimits
 from robot.sim.config import SimConfig
 from services import actor as actor_module
-from services.actor import StopSignals, run_actor
+from services.actor import run_actor
 from services.actor_config import ActorConfig, ActorRun
-from services.actor_folder import ActorFolder
+from services.actor_folder import ActorFolder, Recovered
 from services.actor_robot import make_env, robot_spec
 from services.config import ConfigError, build
-from services.process import CannotStart, ExitCode
+from services.process import CannotStart, ExitCode, StopSignals
 from services.ring import RingReader, RingWriter
 from services.ring_memory import Ring
 from services.spool import Spool, SpoolConfig
@@ -191,9 +191,9 @@ def test_what_a_killed_actor_left_in_memory_comes_to_disk(tmp_path: Path) -> Non
         writer.begin(third, make_provenance(20), observation(20))
         writer.step(columns(spec, 20), observation(21))
     with ActorFolder(tmp_path) as folder:
-        assert folder.recover(0) == 3
+        assert folder.recover(0) == Recovered(num_waiting=3, num_begun=3)
         assert not folder.ring_path.exists()
-        assert folder.recover(0) == 3
+        assert folder.recover(0) == Recovered(num_waiting=3, num_begun=3)
     with closing(Spool(SpoolConfig(root=tmp_path, reserve_bytes=0))) as spool:
         trials = [spool.load(t) for t in (first, second, third)]
     assert [t.outcome for t in trials] == [Outcome.FAILURE, Outcome.FAILURE, Outcome.ABORTED]
@@ -201,10 +201,22 @@ def test_what_a_killed_actor_left_in_memory_comes_to_disk(tmp_path: Path) -> Non
     assert "died" in trials[2].abort_reason
 
 
+def test_an_actor_that_is_started_again_knows_how_many_trials_came_before(stage: Stage) -> None:
+    for before in (0, 2, 4):
+        stage.config = dataclasses.replace(stage.config, exit_when_done=True, upload_wait_s=0.0)
+        assert stage.play(loop="two_trials") == ExitCode.DONE
+        assert ActorRun.read(stage.run / "actor.toml").num_trials_before == before
+        with closing(Spool(SpoolConfig(root=stage.config.spool, reserve_bytes=0))) as spool:
+            for trial_id in spool.ready():  # delivered, and deleted long after
+                spool.mark_acked(trial_id, 1)
+            spool.collect_garbage(is_pressing=True)
+            assert spool.num_begun() == before + 2
+
+
 def test_something_that_is_no_ring_is_not_in_the_way(tmp_path: Path) -> None:
     with ActorFolder(tmp_path) as folder:
         folder.ring_path.write_bytes(b"not a ring")
-        assert folder.recover(0) == 0
+        assert folder.recover(0) == Recovered(num_waiting=0, num_begun=0)
         assert not folder.ring_path.exists()
 
 

@@ -81,6 +81,19 @@ def test_refusals_of_one_trial_are_counted_like_those_of_many(store: TrialStore)
     assert deliver(make_delivery(store, max_quarantined=3), make_trial(SPEC, 0)).ledger_seq == 1
 
 
+def test_room_for_refused_trials_is_counted_over_a_restart(store: TrialStore) -> None:
+    def kept_after(number: int, max_bytes: int) -> int:
+        delivery = make_delivery(store, max_quarantine_bytes=max_bytes)
+        deliver(delivery, make_trial(SPEC, number), trial_digest=f"{number:064x}")
+        return len(list((store.root / "quarantine").iterdir()))
+
+    assert kept_after(1, 1 << 30) == 1
+    (kept,) = (store.root / "quarantine").iterdir()
+    size = sum(path.stat().st_size for path in kept.iterdir())
+    assert kept_after(2, size) == 1
+    assert kept_after(3, 3 * size) == 2
+
+
 def test_another_trial_under_a_committed_id_keeps_to_the_limits_too(store: TrialStore) -> None:
     delivery = make_delivery(store, max_quarantine_bytes=0)
     first = make_trial(SPEC, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.credentials import ServerSecurity
 from services.ingress_process import IngressProcess, ingress_command
 from services.process import CannotStart
 from tests.services.rig import wait_until
@@ -166,6 +167,7 @@ def test_the_command_line_names_what_the_ingress_needs(tmp_path: Path, listen: s
         max_trial_mib=4,
         port_file=tmp_path / "run" / "address",
         start_wait_s=5.0,
+        security=ServerSecurity(token_file=tmp_path / "token"),
     )
     words = make(listen)
     pairs = dict(zip(words[3::2], words[4::2], strict=True))
@@ -173,4 +175,6 @@ def test_the_command_line_names_what_the_ingress_needs(tmp_path: Path, listen: s
     assert pairs["--store"] == str(tmp_path)
     assert pairs["--reserve-mib"] == "3"
     assert pairs["--start-wait-s"] == "5.0"
+    assert pairs["--token-file"] == str(tmp_path / "token")
+    assert "--tls-cert" not in pairs
     assert pairs["--parent-pid"] == str(os.getpid())

@@ -21,7 +21,8 @@ from robot.sim.offline import OfflineDataConfig, make_offline_trials
 from services import cli, config
 from services.actor_config import ActorConfig
 from services.children import Child, descendants, offworld
-from services.client import LearnerClient, LearnerUnavailable
+from services.client import AccessDenied, LearnerClient, LearnerUnavailable
+from services.credentials import ClientSecurity
 from services.learner import run_learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart, ExitCode
@@ -90,6 +91,28 @@ def test_a_learner_waits_for_the_ingress_of_one_that_was_killed(
             thread.join()
         assert old.process.wait() == ExitCode.DONE
     assert codes == [ExitCode.DONE]
+
+
+def test_a_learner_hands_its_token_on_to_the_ingress(
+    tiny: LearnerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.learner._train", lambda _config, verdict: verdict.stop.wait())
+    token = tmp_path / "token"
+    token.write_text("a-token-that-is-long-enough")
+    settings = dataclasses.replace(tiny, token_file=token)
+    stop, view = threading.Event(), StoreView(tiny.store)
+    thread = threading.Thread(target=run_learner, args=(settings, stop))
+    thread.start()
+    try:
+        wait_until(lambda: view.address() is not None, what="it serves")
+        address = view.address() or ""
+        with closing(LearnerClient(address)) as stranger, pytest.raises(AccessDenied):
+            stranger.status()
+        with closing(LearnerClient(address, ClientSecurity(token_file=token))) as client:
+            assert client.status().task == "reach"
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_second_learner_of_a_store_is_refused(tiny: LearnerConfig) -> None:

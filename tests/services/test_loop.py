@@ -21,6 +21,7 @@ from robot.clock import SimulatedClock
 from robot.env import RobotEnv
 from robot.fakes import make_counting_env
 from robot.sim.config import SimConfig
+from robot.sim.env import make_sim_env
 from services.actor_config import ActorConfig, ActorRun
 from services.process import StopFlag
 from services.records import Record, StepRecord, WeightsMark
@@ -91,10 +92,17 @@ class Site:
     def spec(self) -> RobotSpec:
         return self.env.spec
 
-    def loop(self, *, env: RobotEnv | None = None, **changes: object) -> TrialSeries:
+    def loop(
+        self, *, env: RobotEnv | None = None, num_trials_before: int = 0, **changes: object
+    ) -> TrialSeries:
         config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
         run = ActorRun(
-            ring=self.ring.path, incarnation="i", software="test", parent_pid=1, config=config
+            ring=self.ring.path,
+            incarnation="i",
+            software="test",
+            parent_pid=1,
+            num_trials_before=num_trials_before,
+            config=config,
         )
         slot = self.slot() if config.policy == "model" else None
         return TrialSeries(run, self.ring, env or self.env, self.clock, slot, self.stop)
@@ -195,6 +203,66 @@ def test_the_same_seed_runs_the_same_trials(tmp_path: Path) -> None:
     for one, two in zip(*runs, strict=True):
         assert one.provenance.seed == two.provenance.seed
         np.testing.assert_array_equal(one.steps["action"], two.steps["action"])
+
+
+def run_trials(folder: Path, **changes: object) -> list[Trial]:
+    site = Site(folder)
+    site.recorder.start()
+    try:
+        site.loop(**changes).run()  # type: ignore[arg-type]
+        return site.recorder.finish()
+    finally:
+        site.close()
+
+
+def test_an_actor_that_is_started_again_goes_on_with_other_resets_and_other_noise(
+    tmp_path: Path,
+) -> None:
+    first = run_trials(tmp_path, trials=3)
+    again = run_trials(tmp_path, trials=3, num_trials_before=3)
+    seeds = [t.provenance.seed for t in first + again]
+    assert len(set(seeds)) == 6
+    noise = [tuple(t.steps["action"].ravel().tolist()) for t in first + again]
+    assert len(set(noise)) == 6
+    # It is as if it had never stopped, and can be repeated from what is recorded.
+    assert [t.provenance.seed for t in run_trials(tmp_path, trials=6)] == seeds
+
+
+def test_a_loop_that_is_started_again_explores_anew(site: Site) -> None:
+    site.loop(trials=1).run()
+    site.loop(trials=2).run()
+    first, second = site.recorder.finish()
+    assert not np.array_equal(first.steps["action"], second.steps["action"])
+
+
+def test_the_seed_of_a_recorded_trial_arranges_it_again() -> None:
+    config = SimConfig(max_steps=2, image_size=16, render_size=32)
+    env = make_sim_env(config, SimulatedClock())
+    ring = Ring.create(
+        ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}",
+        env.spec,
+        num_trials=2,
+    )
+    recorder = StandIn(ring)
+    recorder.start()
+    ring.control.recorder_heartbeat_ns = time.monotonic_ns()
+    run = ActorRun(
+        ring=ring.path,
+        incarnation="i",
+        software="test",
+        parent_pid=1,
+        num_trials_before=41,
+        config=ActorConfig(sim=config, trials=2, policy="random"),
+    )
+    try:
+        TrialSeries(run, ring, env, env.clock, None, StopFlag()).run()
+        for trial in recorder.finish():
+            seen = env.reset(trial.provenance.seed, trial.provenance.position_index).fields
+            for name, recorded in trial.observations.items():
+                np.testing.assert_array_equal(seen[name], recorded[0])
+    finally:
+        env.close()
+        ring.unlink()
 
 
 def test_an_evaluation_takes_the_fixed_positions_in_turn(site: Site) -> None:

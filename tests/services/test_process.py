@@ -22,7 +22,7 @@ stop.wait()
 """
 ACTOR = """
 import itertools, os, signal
-from services.actor import StopSignals
+from services.process import StopSignals
 stop = StopSignals(itertools.count(0.0, SECONDS_BETWEEN).__next__)
 stop.install()
 for event in (stop._asked, stop._hurried):
@@ -34,7 +34,7 @@ assert stop.is_asked and stop.is_hurried
 TWICE = PROCESS + "os.kill(os.getpid(), signal.SIGTERM)"
 ACTOR_ECHO = """
 import itertools, os, signal
-from services.actor import StopSignals
+from services.process import StopSignals
 stop = StopSignals(itertools.count(0.0, SECONDS_BETWEEN).__next__)
 stop.install()
 for _ in range(3):

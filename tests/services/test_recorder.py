@@ -18,6 +18,7 @@ from protos import codec
 from protos import learner_pb2 as pb
 from protos.trial import Outcome, RobotSpec
 from services.client import ActorIdTaken, LearnerClient, LearnerUnavailable
+from services.credentials import ClientSecurity
 from services.process import CannotStart
 from services.recorder import Recorder, RecorderConfig
 from services.records import LoopStatus
@@ -41,10 +42,12 @@ class RunningRecorder:
         spec: RobotSpec = SPEC,
         reserve_bytes: int = 0,
         incarnation: str = "i-1",
+        security: ClientSecurity | None = None,
     ) -> None:
         self.loop = loop or ListLoop()
         config = RecorderConfig(
             learner=address,
+            security=security or ClientSecurity(),
             actor_id="arm-1",
             incarnation=incarnation,
             is_sim=True,
