@@ -87,6 +87,7 @@ def collect_trial(
         observations.append(observation.fields)
         if step.terminated:
             break
+    env.rest()
     return Trial(
         trial_id=identity,
         spec=env.spec,

@@ -16,7 +16,7 @@ import numpy as np
 from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.frames import FrameLimits, FrameWatch
-from robot.interfaces import Arm, Camera, Frame, Reward, RobotFault, Task
+from robot.interfaces import Arm, Camera, Frame, Reward, RobotFault, Task, WatchedArm
 from robot.observation import Observation, reduce_image, state_vector
 from robot.safety import SafetyGate
 
@@ -176,6 +176,11 @@ class RobotEnv:
     def hold(self) -> Applied:
         """Keeps the arm at its last target: the action of all zeros."""
         return self.apply(np.zeros(self.spec.action_size, dtype=np.float32))
+
+    def rest(self) -> None:
+        """Says that the trial is over: nothing is applied before the next `reset`."""
+        if isinstance(self._arm, WatchedArm):
+            self._arm.rest()
 
     def outcome_of(self, observation: Observation) -> tuple[float, bool]:
         """Returns reward and `terminated` of the step that led to `observation`."""

@@ -26,8 +26,7 @@ from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
 
-LOOP_GONE_S = 1.0
-"""Silence that latches while targets are due."""
+LOOP_GONE_S = 1.0  # silence that latches while targets are due
 HOLD_PERIODS = 2
 """Silence, in periods of the loop, after which the arm holds."""
 _AHEAD_NS = 10_000_000
@@ -259,10 +258,11 @@ class Guard:
         self._watch.look()
         now_ns = self._clock.now_ns()
         if self._phase is Phase.RESETTING:
-            self._watch.check_place(self._steering.place, is_inside=False)
+            self._watch.check_follows(self._steering.place)
             self._go_on_resetting(now_ns)
         elif self._phase in (Phase.MOVING, Phase.HELD):
-            self._watch.check_place(self._steering.place, is_inside=True)
+            self._watch.check_pose()
+            self._watch.check_follows(self._steering.place)
             self._watch_loop(now_ns)
 
     def _watch_loop(self, now_ns: int) -> None:
@@ -285,6 +285,7 @@ class Guard:
         if not (self._steering.is_there and self._watch.is_settled_at(goal)):
             self._settled_ns = now_ns
         elif now_ns - self._settled_ns >= _SETTLED_NS:
+            self._watch.check_pose()
             self._steering.stay_inside()
             self._check.start(goal.position_m)
             self._reset_number, self._phase = self._reset_asked, Phase.READY

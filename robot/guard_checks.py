@@ -122,21 +122,25 @@ class ArmWatch:
         """Takes the next state for the first one."""
         self.state, self._velocity, self._opening_speed = None, (0.0, 0.0, 0.0), 0.0
 
-    def check_place(self, target: Place, *, is_inside: bool) -> None:
-        """Checks where the arm is against where it was sent.
-
-        Args:
-            target: Where it was sent last.
-            is_inside: Whether it must be in the box.
+    def check_pose(self) -> None:
+        """Checks that the tool is in the box and points down, as it does in a trial.
 
         Raises:
-            RobotFault: It is outside, or does not follow.
+            RobotFault: It is outside, or tilted.
         """
-        if self.state is None:
-            return
+        assert self.state is not None
         place = self.state.position_m
-        if is_inside and not self._limits.contains(place, self._limits.max_outside_m):
+        if not self._limits.contains(place, self._limits.max_outside_m):
             raise RobotFault("outside_box", f"the tool is at {in_words(place)} m")
+        roll, pitch, _ = self.state.rotation_rad
+        tilt = math.acos(max(-1.0, min(1.0, -math.cos(roll) * math.cos(pitch))))
+        if tilt > self._limits.max_tilt_rad:
+            raise RobotFault("tilted", f"the tool is {tilt:.3f} rad off straight down")
+
+    def check_follows(self, target: Place) -> None:
+        """Checks that the arm is not far from where it was sent; RobotFault if it is."""
+        assert self.state is not None
+        place = self.state.position_m
         if (lag_m := math.dist(place, target)) > self._limits.max_lag_m:
             raise RobotFault("not_following", f"the tool is {lag_m:.3f} m from its target")
 

@@ -40,6 +40,8 @@ class GuardLimits:
     """The arm further than this from its target is a fault: it is blocked or not following."""
     max_outside_m: float = 0.03
     """The arm measured further than this outside the box is a fault."""
+    max_tilt_rad: float = 0.1
+    """The tool tilted further from straight down than this, in a trial, is a fault."""
     max_period_s: float = 0.2
     """A loop slower than this is refused: its silence would be noticed too late."""
     reset_reach_m: float = 0.3
@@ -60,7 +62,7 @@ class GuardLimits:
             max_lag_m=self.max_lag_m,
             max_outside_m=self.max_outside_m,
         )
-        for name in ("max_acceleration_m_s2", "max_period_s"):
+        for name in ("max_acceleration_m_s2", "max_tilt_rad", "max_period_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")

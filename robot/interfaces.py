@@ -119,6 +119,15 @@ class Arm(Protocol):
 
 
 @runtime_checkable
+class WatchedArm(Arm, Protocol):
+    """An arm behind a watchdog: once targets come, it takes silence for a fault."""
+
+    def rest(self) -> None:
+        """Says that no target comes before the next reset, and that this is meant so."""
+        ...
+
+
+@runtime_checkable
 class Camera(Protocol):
     """One camera that always has a newest frame."""
 

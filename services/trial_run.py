@@ -142,6 +142,7 @@ class TrialRunner:
                 self._writer.begin(order.trial_id, order.provenance, seen.fields)
                 has_begun = True
                 reason = self._steps(order, pilot, tick, seen)
+                self._env.rest()
         except RobotFault as raised:
             # Said before anything else: a loop killed from here on must not be started again.
             self._control.fault = str(raised)

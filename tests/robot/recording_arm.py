@@ -52,6 +52,8 @@ class RecordingArm:
         self.place = place
         self.shift = (0.0, 0.0, 0.0)
         """Added to what it measures: an arm that is not where it says."""
+        self.rotation_rad = (math.pi, 0.0, 0.0)
+        """What it measures of its rotation."""
         self.cause: RobotFault | None = None
         """What keeps it from being cleared."""
         self.is_frozen = False
@@ -87,7 +89,7 @@ class RecordingArm:
             x, y, z = (at + by for at, by in zip(self.place, self.shift, strict=True))
             self._state = ArmState(
                 position_m=(x, y, z),
-                rotation_rad=(math.pi, 0.0, 0.0),
+                rotation_rad=self.rotation_rad,
                 gripper_opening=self._opening,
                 is_gripper_stuck=False,
                 t_ns=self._t_ns,

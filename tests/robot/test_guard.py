@@ -367,9 +367,14 @@ def shift(**by: float):
     return act
 
 
+def tilt(rig: GuardRig) -> None:
+    rig.real.rotation_rad = (math.pi - 0.08, 0.08, 1.0)
+
+
 @pytest.mark.parametrize(
     ("trouble", "code"),
     [
+        (tilt, "tilted"),
         (freeze, "arm_silent"),
         (shift(x=math.nan), "state_not_finite"),
         (shift(z=-0.14), "outside_box"),
@@ -477,6 +482,21 @@ def test_a_reset_crosses_the_table_at_its_height():
     assert crossed
     assert all(z == pytest.approx(0.25, abs=1e-9) for _, _, z in crossed)
     assert math.dist(rig.real.place, (0.50, 0.10, 0.03)) < 1.5e-3
+
+
+def test_a_tool_that_does_not_point_down_at_the_start_is_a_fault(rig: GuardRig):
+    rig.guard.connect()
+    rig.real.rotation_rad = (0.0, 0.0, 0.0)
+    arm = rig.make_arm()
+    arm.connect()
+    with pytest.raises(RobotFault, match="3.142 rad off straight down"):
+        arm.reset(START)
+    arm.close()
+    rig.take(Ack())
+    rig.real.rotation_rad = (-math.pi, 0.0, 2.0)
+    again = rig.make_arm()
+    again.connect()
+    again.reset(START)
 
 
 def test_an_arm_that_does_not_arrive_is_a_fault(rig: GuardRig):

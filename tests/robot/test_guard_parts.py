@@ -153,6 +153,7 @@ def test_a_hello_with_limits_that_cannot_be_is_refused(bad: float):
         ({"max_acceleration_m_s2": math.nan}, "max_acceleration_m_s2"),
         ({"max_lag_m": 0.0}, "max_lag_m"),
         ({"max_outside_m": 0.0}, "max_outside_m"),
+        ({"max_tilt_rad": 0.0}, "max_tilt_rad"),
         ({"max_period_s": 0.0}, "max_period_s"),
         ({"max_period_s": 0.01}, "max_period_s"),
         ({"reset_reach_m": -0.1}, "reset_reach_m"),

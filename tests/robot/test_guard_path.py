@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -38,10 +39,23 @@ goals = st.lists(
     acceleration=st.sampled_from([0.3, 2.0, 50.0]),
 )
 def test_no_row_of_goals_makes_it_break_a_limit(goals, period_s, acceleration):
+    check_limits([place_at(goal) for goal in goals], period_s, acceleration)
+
+
+def test_goals_that_jump_from_corner_to_corner_do_not_carry_it_over_the_border():
+    rng = random.Random(5)
+    goals = []
+    while len(goals) < 5000:
+        goals += [place_at([rng.choice([0, 1]) for _ in range(3)])] * rng.randint(1, 25)
+    check_limits(goals, 0.1, 0.3)
+    check_limits(goals, 0.05, 2.0)
+
+
+def check_limits(goals, period_s, acceleration):
     path = make_path(period_s, acceleration)
     places = [path.place] * 2
     for k, goal in enumerate(goals):
-        places.append(path.toward(place_at(goal), round(k * period_s * 1e9)))
+        places.append(path.toward(goal, round(k * period_s * 1e9)))
     at = np.array(places)
     steps = np.diff(at, axis=0)
     changes = np.diff(steps, axis=0)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from robot.guard_wire import Ack
+import numpy as np
+
+from protos.trial import Provenance, Source
+from robot.collect import collect_trial
+from robot.guard_wire import Ack, Phase
 from robot.guarded_arm import GuardedArm
 from robot.safety import SafetyLimits
 from tests.contracts.arm import ArmContract
 from tests.robot.guard_rig import PERIOD_NS, GuardRig
+from tests.robot.test_guard_hostile import make_env
 
 
 class AckedArm(GuardedArm):
@@ -25,3 +30,24 @@ class TestGuardedArm(ArmContract):
         arm = AckedArm(lambda: rig, rig.clock, period_ns=PERIOD_NS, limits=SafetyLimits())
         arm.rig = rig
         return arm, rig.clock
+
+
+class Still:
+    def begin(self, rng: np.random.Generator) -> None: ...
+
+    def act(self, observation) -> np.ndarray:
+        return np.array([0.1, -0.1, 0.0, 0.0])
+
+
+def test_a_trial_that_is_over_may_be_followed_by_any_silence():
+    rig = GuardRig()
+    env = make_env(rig)
+    provenance = Provenance(
+        actor="a", incarnation="i", source=Source.OFFLINE, seed=1, started_unix_ns=1, software="t"
+    )
+    for _ in range(2):
+        trial = collect_trial(env, Still(), provenance, rng=np.random.default_rng(0))
+        assert len(trial.steps["reward"]) == env.spec.max_steps
+        rig.clock.advance(60 * 10**9)
+        assert (rig.guard.phase, env.fault) == (Phase.READY, None)
+    assert rig.guard.report().num_holds == 0

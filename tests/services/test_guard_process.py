@@ -22,7 +22,7 @@ import pytest
 from robot.fault_store import FaultStore
 from robot.guard_wire import Stop
 from robot.interfaces import RobotFault, ToolTarget
-from services import guard, guard_client
+from services import cli, guard, guard_client
 from services.process import ExitCode
 from tests.robot.recording_arm import Entry
 from tests.services.guard_processes import (
@@ -234,3 +234,23 @@ def test_a_log_that_nobody_reads_does_not_keep_the_guard_from_its_work(
     finally:
         process.end()
         os.close(reader)
+
+
+def test_the_commands_of_a_person(
+    running: GuardProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "run").symlink_to(tmp_path, target_is_directory=True)
+    running.drive()
+    assert cli.main(["actor", "stop", "--spool", str(spool)]) == ExitCode.DONE
+    assert capsys.readouterr().out == "the arm was stopped\n"
+    assert fault_on_disk(running) == "stopped"
+    assert cli.main(["actor", "ack", "--spool", str(spool)]) == ExitCode.DONE
+    told = capsys.readouterr().out
+    assert told == f"cleared stopped: motion was stopped by user {os.getuid()}\n"
+    running.end()
+    assert cli.main(["actor", "stop", "--spool", str(spool)]) == ExitCode.PEER_UNREACHABLE
+    assert "no guard answers at" in capsys.readouterr().err
+    assert cli.main(["actor", "ack", "--spool", str(spool)]) == ExitCode.DONE
+    assert capsys.readouterr().out == "no fault is latched\n"

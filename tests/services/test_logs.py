@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from services.logs import MAX_LINE_CHARS, LineFormatter, configure_logging, escape
+from services.logs import (
+    MAX_LINE_CHARS,
+    LineFormatter,
+    configure_logging,
+    escape,
+    logging_in_background,
+)
 
 
 @pytest.fixture
@@ -86,3 +93,38 @@ def test_warnings_are_logged(lines: io.StringIO) -> None:
         warnings.simplefilter("always")
         warnings.warn("old way", DeprecationWarning, stacklevel=1)
     assert "old way" in lines.getvalue()
+
+
+class _Stalled(io.StringIO):
+    """A reader that takes nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.may_go_on.wait(30)
+        return super().write(text)
+
+
+def test_in_the_background_a_stalled_reader_keeps_nobody_waiting() -> None:
+    stream = _Stalled()
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    handler = configure_logging("test", stream=stream)
+    with logging_in_background(handler):
+        for number in range(1500):
+            logging.getLogger("x").info("event=line number=%d", number)
+        stream.may_go_on.set()
+        while stream.getvalue().count("\n") < 1000:
+            threading.Event().wait(0.01)
+        logging.getLogger("x").info("event=last")
+    assert handler in root.handlers
+    root.removeHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    assert root.handlers == handlers
+    lines = stream.getvalue().splitlines()
+    assert "event=line number=999" in lines[999]
+    assert lines[-1].endswith(f"event=last (lines_lost={1501 - len(lines)})")
+    assert len(lines) in (1001, 1002)

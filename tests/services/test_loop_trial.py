@@ -107,6 +107,19 @@ def bench() -> Iterator[Bench]:
         made.ring.unlink()
 
 
+def test_the_robot_is_told_that_a_trial_is_over_unless_a_fault_ended_it(bench: Bench) -> None:
+    told: list[int] = []
+    bench.env.rest = lambda: told.append(bench.clock.now_ns())
+    bench.run(PlannedPilot(bench.clock))
+    assert told == [bench.clock.now_ns()]
+    assert bench.ring is not None
+    bench.ring.unlink()
+    broken = make_counting_env(bench.clock, fault_at_command=2)
+    broken.rest = lambda: told.append(-1)
+    assert bench.run(PlannedPilot(bench.clock), env=broken).fault is not None
+    assert len(told) == 1
+
+
 def test_a_trial_is_contiguous_and_on_time(bench: Bench) -> None:
     result = bench.run(PlannedPilot(bench.clock, [30.0] * 8))
     trial = bench.trial()

@@ -1,0 +1,63 @@
+"""Loop's arm, guard, the real driver and the controller's double, in one row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from robot.guard import Guard
+from robot.guard_wire import Ack, Phase
+from robot.interfaces import RobotFault, StartPose, ToolTarget
+from robot.xarm import XArm
+from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardRig
+from tests.robot.xarm_rig import config_for, make_controller
+
+START = StartPose(position_m=(0.40, 0.0, 0.12), gripper_opening=0.6)
+
+
+@pytest.fixture
+def rig() -> Iterator[GuardRig]:
+    made = GuardRig()
+    with make_controller(made.clock) as controller:
+        arm = XArm(config_for(controller), made.clock)
+        made.guard = Guard(arm, LIMITS, made.clock, made.faults)
+        made.guard.connect()
+        yield made
+        made.guard.shut_down()
+
+
+def test_a_trial_through_the_driver(rig: GuardRig):
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(START)
+    state = arm.state()
+    assert math.dist(state.position_m, START.position_m) < 1.5e-3
+    assert state.gripper_opening == pytest.approx(0.6, abs=0.05)
+    for k in range(10):
+        target = ToolTarget(position_m=(0.40, 0.01 * (k + 1), 0.12), gripper_opening=0.6)
+        arm.command(target)
+        rig.clock.advance(PERIOD_NS)
+    assert arm.state().position_m[1] == pytest.approx(0.10, abs=0.02)
+    rig.clock.advance(PERIOD_NS)
+    assert arm.state().position_m[1] == pytest.approx(0.10, abs=2e-3)
+    arm.rest()
+    rig.clock.advance(20 * PERIOD_NS)
+    assert (rig.guard.phase, rig.guard.fault) == (Phase.READY, None)
+    arm.reset(START)
+
+
+def test_silence_latches_stops_the_controller_and_a_person_has_it_go_on(rig: GuardRig):
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(START)
+    arm.command(ToolTarget(position_m=(0.42, 0.0, 0.12), gripper_opening=0.6))
+    rig.clock.advance(12 * PERIOD_NS)
+    assert rig.guard.fault is not None
+    assert rig.guard.fault.code == "loop_gone"
+    with pytest.raises(RobotFault):
+        arm.reset(START)
+    rig.take(Ack())
+    arm.reset(START)
+    assert rig.guard.phase is Phase.READY
