@@ -292,6 +292,8 @@ def test_a_circle_is_found() -> None:
         ("learner.algorithms.registry", {"torch"}),
         ("learner.ray_trainer", {"torch", "ray"}),
         ("services.actor", {"torch", "ray", "zarr"}),
+        ("services.guard", {"torch", "grpc", "ray", "zarr", "mujoco", "cv2", "sqlite3", "tyro"}),
+        ("robot.guarded_arm", {"torch", "grpc", "ray", "zarr", "mujoco", "cv2", "xarm"}),
         ("robot.env", {"torch", "grpc", "ray", "zarr", "mujoco"}),
     ],
 )
