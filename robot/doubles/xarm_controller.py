@@ -13,62 +13,92 @@ import argparse
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
-from robot.clock import MonotonicClock
-from robot.doubles.xarm_motion import Body, KinematicBody
+from robot.clock import Clock, MonotonicClock
+from robot.doubles.xarm_motion import KinematicBody
 from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import ControllerPorts, XArmController
 from robot.sim.config import SimConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the double until it is interrupted or standard input says `quit`."""
-    options = _parse(argv)
-    clock = MonotonicClock()
-    start_m = tuple(options.start)
-    with contextlib.ExitStack() as stack:
-        on_tick: Callable[[], None] | None = None
-        place: Callable[[str], str | None] = lambda _: None  # noqa: E731
-        if options.body == "mujoco":
-            from robot.doubles.world_feed import WorldPublisher, state_of
-            from robot.doubles.xarm_physics import MujocoBody
+    """Runs the double until it is interrupted or standard input says `quit`.
 
-            config = SimConfig(task=options.task, variation=options.variation)
-            physical = MujocoBody(config, start_m, clock.now_ns())
-            body: Body = physical
-            publisher = WorldPublisher(physical.world, options.feed_port)
-            stack.callback(publisher.close)
-            on_tick = lambda: publisher.publish(state_of(physical.world, physical.t_ns))  # noqa: E731
-            place = lambda line: _place(physical, line)  # noqa: E731
-            _say(f"feed_port={publisher.port}")
-        else:
-            body = KinematicBody(start_m, clock.now_ns())
-        controller = XArmController(
-            body,
-            clock,
-            ip=options.ip,
-            ports=ControllerPorts(
-                control=options.control_port,
-                normal=options.normal_port,
-                rich=options.rich_port,
-                real=options.real_port,
-                admin=options.admin_port,
-            ),
-            identity=Identity(firmware=options.firmware, axis=options.axis),
-            on_tick=on_tick,
-            obey_first=place,
-        )
+    Returns 3 when it cannot listen where it should.
+    """
+    options = _parse(argv)
+    ports = ControllerPorts(
+        control=options.control_port,
+        normal=options.normal_port,
+        rich=options.rich_port,
+        real=options.real_port,
+        admin=options.admin_port,
+    )
+    clock = MonotonicClock()
+    with contextlib.ExitStack() as stack:
+        try:
+            stage = _PhysicalStage(options, clock) if options.body == "mujoco" else None
+            if stage is not None:
+                stack.callback(stage.publisher.close)
+            controller = XArmController(
+                KinematicBody(tuple(options.start), clock.now_ns())
+                if stage is None
+                else stage.body,
+                clock,
+                ip=options.ip,
+                ports=ports,
+                identity=Identity(firmware=options.firmware, axis=options.axis),
+                on_tick=None if stage is None else stage.publish,
+                obey_first=(lambda _: None) if stage is None else stage.obey,
+            )
+        except OSError as error:
+            _say(f"error: cannot listen on {options.ip}, {ports}: {error}. Port 502 needs root")
+            return 3
         stack.callback(controller.close)
-        ports = controller.ports
-        _say(
-            f"control_port={ports.control} normal_port={ports.normal} rich_port={ports.rich} "
-            f"real_port={ports.real} admin_port={ports.admin}"
-        )
+        if stage is not None:
+            _say(f"feed_port={stage.publisher.port}")
+        _say(" ".join(f"{name}_port={port}" for name, port in asdict(controller.ports).items()))
         _obey_lines(sys.stdin, controller)
     return 0
+
+
+class _PhysicalStage:
+    """The simulated workspace around the arm: its objects, and its state for whoever draws it."""
+
+    def __init__(self, options: argparse.Namespace, clock: Clock) -> None:
+        # Rendering needs OpenGL, which the double without a workspace does not.
+        from robot.doubles import world_feed
+        from robot.doubles.rearranging import Rearranger
+        from robot.doubles.xarm_physics import MujocoBody
+
+        self._state_of = world_feed.state_of
+        config = SimConfig(task=options.task, variation=options.variation)
+        self.body = MujocoBody(config, tuple(options.start), clock.now_ns())
+        self.publisher = world_feed.WorldPublisher(self.body.world, options.feed_port)
+        height_m = options.rearrange_above
+        self._rearranger = None if height_m is None else Rearranger(self.body.world, height_m)
+
+    def publish(self) -> None:
+        """Offers the present state."""
+        if self._rearranger is not None:
+            self._rearranger.look()
+        self.publisher.publish(self._state_of(self.body.world, self.body.t_ns))
+
+    def obey(self, line: str) -> str | None:
+        """Obeys `place NAME X Y Z`, metres; None for any other line."""
+        words = line.split()
+        if words[:1] != ["place"]:
+            return None
+        try:
+            name, *place = words[1:]
+            self.body.world.place_body(name, np.array([float(n) for n in place]).reshape(3))
+        except (KeyError, ValueError) as error:
+            return f"error: place NAME X Y Z: {error}"
+        return "ok"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,6 +113,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--task", choices=("reach", "pick"), default="pick", help="mujoco only")
     parser.add_argument("--variation", default="none", help="of the task; mujoco only")
     parser.add_argument("--feed-port", type=int, default=0, help="the world's state; mujoco only")
+    parser.add_argument(
+        "--rearrange-above",
+        type=float,
+        help="move the task's object whenever the tool rises above this, metres; mujoco only",
+    )
     parser.add_argument("--firmware", default=Identity().firmware)
     parser.add_argument("--axis", type=int, default=Identity().axis)
     parser.add_argument(
@@ -102,22 +137,6 @@ def _obey_lines(lines: Iterable[str], controller: XArmController) -> None:
         threading.Event().wait()
     except KeyboardInterrupt:
         _say("interrupted")
-
-
-def _place(body: object, line: str) -> str | None:
-    """Obeys `place NAME X Y Z`, metres; None for any other line."""
-    from robot.doubles.xarm_physics import MujocoBody
-
-    assert isinstance(body, MujocoBody)
-    words = line.split()
-    if words[:1] != ["place"]:
-        return None
-    try:
-        name, *place = words[1:]
-        body.world.place_body(name, np.array([float(number) for number in place]).reshape(3))
-    except (KeyError, ValueError) as error:
-        return f"error: place NAME X Y Z: {error}"
-    return "ok"
 
 
 def _say(line: str) -> None:

@@ -115,13 +115,13 @@ def test_a_target_outside_the_fence_is_never_sent():
 
 
 def test_a_controller_that_hangs_is_a_timeout_and_state_stays_old():
-    with connected_arm(MonotonicClock(), command_timeout_s=0.1) as (arm, controller, clock):
+    with connected_arm(MonotonicClock(), command_timeout_s=0.5) as (arm, controller, clock):
         arm.reset(POSE)
         before = arm.state()
         controller.faults.is_mute = controller.faults.is_report_silent = True
         began_ns = clock.now_ns()
         assert code_of(arm.command, GOAL) == "sdk_timeout"
-        assert clock.now_ns() - began_ns < 1_500_000_000
+        assert clock.now_ns() - began_ns < 2_000_000_000
         began_ns = clock.now_ns()
         after = arm.state()
         assert clock.now_ns() - began_ns < 200_000_000
@@ -132,7 +132,7 @@ def test_a_controller_that_hangs_is_a_timeout_and_state_stays_old():
 
 
 def test_a_target_given_up_does_not_move_the_arm_after_the_fault_is_cleared():
-    with connected_arm(command_timeout_s=0.1) as (arm, controller, clock):
+    with connected_arm(command_timeout_s=0.5) as (arm, controller, clock):
         arm.reset(POSE)
         controller.faults.reply_delay_s = 2.0
         assert code_of(arm.command, FAR) == "sdk_timeout"
@@ -202,7 +202,7 @@ def test_a_stop_overtakes_a_call_that_waits_for_its_answer():
         arm.stop()
         ended_ns = clock.now_ns()
         (stopped_ns,) = [t for t in stops_received(controller) if t >= began_ns]
-        assert stopped_ns - began_ns < 50_000_000
+        assert stopped_ns - began_ns < 150_000_000
         assert ended_ns - began_ns < 1_000_000_000
         assert hanging.is_alive()
         assert controller.machine.state == 4
@@ -224,7 +224,7 @@ def test_a_stop_is_confirmed_at_once():
         arm.command(FAR)
         began_ns = clock.now_ns()
         arm.stop()
-        assert clock.now_ns() - began_ns < 100_000_000
+        assert clock.now_ns() - began_ns < 300_000_000
         assert controller.machine.state == 4
         assert code_of(arm.command, GOAL) == "stopped"
 
