@@ -1,9 +1,12 @@
 """`offworld actor`: runs one robot. Starts the loop and the recorder, and watches over both.
 
-The recorder is always started again; the loop only for a simulated robot, and never after a fault:
-a real arm waits for a person. A stop ends the loop first, then gives the recorder a moment to
-deliver; what is not delivered stays in the spool and is sent after the next start. Neither process
-outlives this one, and what a killed actor leaves in memory is brought to disk at the next start.
+A real arm has a guard too: started before the loop, and without it there is no loop.
+
+The recorder is always started again; the loop only for a simulated robot, and never after a fault,
+the guard never: a real arm waits for a person. A stop ends the loop first, then the guard, then
+gives the recorder a moment to deliver; what is not delivered stays in the spool and is sent after
+the next start. No process outlives this one, and what a killed actor leaves in memory is brought to
+disk at the next start.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from services.actor_config import ActorConfig, ActorRun
 from services.actor_folder import ActorFolder
 from services.actor_robot import robot_spec
 from services.config import load
+from services.kept_guard import KeptGuard
 from services.kept_process import KeptProcess, describe_end
 from services.logs import configure_logging
 from services.process import (
@@ -40,6 +44,8 @@ RUN_FILE = "actor.toml"
 LOOP_DIED = "the loop died during the trial"
 _LOOK_S = 0.05
 _LOOP_STOP_S = 3.0
+_ARM_LOOP_STOP_S = 12.0
+"""A real arm on its way to a start gets there first."""
 _RECORDER_STOP_S = 3.0
 _HUNG_S = 30.0
 _STARTS_WITHOUT_TRIAL = 5
@@ -78,6 +84,11 @@ class Supervisor:
             )
             for name in ("recorder", "loop")
         )
+        self._guard = (
+            KeptGuard(folder, config.limits.absolute(), config.ip)
+            if not config.is_simulated and config.limits is not None
+            else None
+        )
         self._is_done = False
         self._done_at_s = 0.0
         self._num_begun = 0
@@ -91,7 +102,9 @@ class Supervisor:
         try:
             while verdict is None:
                 verdict = self._look_at_recorder()
-                if verdict is None:
+                if verdict is None and self._guard is not None:
+                    verdict = self._guard.look()
+                if verdict is None and (self._guard is None or self._guard.is_serving):
                     verdict = self._look_at_loop()
                 if verdict is None and (self._stop.is_asked or self._is_over()):
                     verdict = ExitCode.DONE
@@ -170,12 +183,15 @@ class Supervisor:
         return self._is_delivered() or waited_s >= self._config.upload_wait_s
 
     def _shut_down(self) -> None:
-        """Stops the loop, lets the recorder deliver for a moment, and stops it too."""
+        """Stops loop and guard, lets the recorder deliver for a moment, and stops it too."""
         began_s = time.monotonic()
         self._ring.control.is_stop_requested = 1
-        self._end(self._loop, began_s + _LOOP_STOP_S)
+        loop_s = _LOOP_STOP_S if self._guard is None else _ARM_LOOP_STOP_S
+        self._end(self._loop, began_s + loop_s)
+        if self._guard is not None:
+            self._guard.stop()
         RingWriter(self._ring).abort_open_trial(LOOP_DIED)
-        drained_at_s = began_s + self._config.drain_s
+        drained_at_s = time.monotonic() + self._config.drain_s
         while (
             self._recorder.is_alive()
             and not self._stop.is_hurried

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from robot.camera_address import parse_camera
+from robot.cell import CellConfig
 from robot.sim.config import SimConfig
 from services.address import DEFAULT_ADDRESS, split_address
 from services.config import build_file
@@ -19,7 +21,7 @@ from services.config_text import to_toml
 from services.credentials import ClientSecurity
 from services.process import write_aside
 
-RobotName = Literal["sim", "counting"]
+RobotName = Literal["sim", "counting", "xarm7"]
 _ACTOR_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OPTIONAL_POSITIVE = ("trials", "max_uncertainty", "num_threads")
 _NOT_NEGATIVE = ("seed", "wait_weights_s", "unreachable_s", "upload_wait_s", "drain_s")
@@ -39,12 +41,22 @@ class ActorConfig:
     actor_id: str = "sim-1"
     """Name of this actor; the learner serves one process of a name at a time."""
     robot: RobotName = "sim"
-    """`sim` is the simulated xArm 7; `counting` sees the step's number and moves nothing."""
+    """`sim` is the simulated xArm 7; `counting` sees the step's number and moves nothing; `xarm7`
+    is the real one."""
     sim: SimConfig = field(default_factory=SimConfig)
     """The simulated workspace, for `sim`; sizes and limits of frames count for `counting` too."""
     calibration: Path | None = None
     """File of `offworld calibrate`: rewards come from the camera then. None for the simulator's
-    truth."""
+    truth; `xarm7` has none."""
+    ip: str | None = None
+    """Address of the real arm's controller; none for the one in `limits`."""
+    camera: tuple[str, ...] = ()
+    """Cameras of the real arm: `SERIAL=NAME`, `FILE.db3=NAME` for a recording, or
+    `world:127.0.0.1:PORT=NAME` for a simulated world."""
+    limits: Path | None = None
+    """File of what the real arm's guard holds it to, as deploy/configs/limits-xarm7.toml."""
+    cell: CellConfig = field(default_factory=CellConfig)
+    """The task at the real arm."""
     spool: Path = Path("runs/spool")
     """Folder where trials wait for the learner. One actor, one spool."""
     reserve_bytes: int = 1 << 30
@@ -100,6 +112,9 @@ class ActorConfig:
             raise ValueError(
                 f"actor_id must be up to 63 letters, digits, dots, dashes; got {self.actor_id!r}"
             )
+        names = [parse_camera(text).name for text in self.camera]
+        if len(set(names)) != len(names):
+            raise ValueError(f"camera: every camera needs a name of its own, got {names}")
         for name in _OPTIONAL_POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -131,7 +146,7 @@ class ActorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorRun:
-    """What the supervisor hands to its two processes, through SPOOL/run/actor.toml."""
+    """What the supervisor hands to loop and recorder, through SPOOL/run/actor.toml."""
 
     ring: Path
     """File of the shared memory."""

@@ -11,7 +11,16 @@ from services.config import build_file
 
 
 def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
-    """Returns the robot of `config`, connected; ImportError if what it needs is not installed."""
+    """Returns the robot of `config`, connected.
+
+    Raises:
+        ImportError: What it needs is not installed.
+        RobotFault: A real robot is not ready, or a part of it is not there.
+    """
+    if config.robot == "xarm7":
+        from services.actor_cell import make_cell_env
+
+        return make_cell_env(config, clock)
     if config.robot == "sim":
         from robot.sim.env import make_sim_env
 
@@ -28,7 +37,16 @@ def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
 
 
 def robot_spec(config: ActorConfig) -> RobotSpec:
-    """Returns the spec of the robot of `config`, without touching it."""
+    """Returns the spec of the robot of `config`, without touching it.
+
+    Raises:
+        ConfigError: Something is missing that a real robot needs, or is not as it should be.
+    """
+    if config.robot == "xarm7":
+        from services.actor_cell import camera_names, check_cell
+
+        check_cell(config)
+        return config.cell.spec(camera_names(config))
     if config.robot == "sim":
         from robot.sim.env import make_sim_spec
 

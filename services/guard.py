@@ -13,6 +13,7 @@ the guard, and the garbage collector rests while the arm moves.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import stat
@@ -56,6 +57,8 @@ class GuardRun:
     """Where socket, lock and latched fault are: SPOOL/run."""
     limits: Path
     """The file with this cell's `GuardLimits`."""
+    ip: str | None = None
+    """Address of the arm; none for the one in `limits`."""
     parent_pid: int
     """The supervisor; a guard that finds it gone ends."""
     niceness: int = -15
@@ -104,6 +107,10 @@ def run_guard(run: GuardRun, stop: StopFlag, make_arm: Callable[[GuardLimits, Cl
     with contextlib.ExitStack() as ending:
         try:
             limits = read_limits(run.limits)
+            if run.ip is not None:
+                limits = dataclasses.replace(
+                    limits, xarm=dataclasses.replace(limits.xarm, ip=run.ip)
+                )
             lock = FolderLock(run.folder / LOCK_FILE, f"the arm of {run.folder}")
         except (ConfigError, StoreLocked, OSError) as error:
             raise CannotStart(str(error)) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robot.clock import Clock, MonotonicClock, SimulatedClock
+from robot.interfaces import RobotFault
 from services.actor_config import ActorRun
 from services.actor_robot import make_env
 from services.logs import configure_logging
@@ -45,7 +46,8 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         stop: Ends the loop; set before there is a robot, none is made.
 
     Raises:
-        CannotStart: The ring is another robot's, or something is not installed.
+        CannotStart: The ring is another robot's, something is not installed, or a real robot is not
+            ready.
         LoopFailed: See `TrialSeries.run`.
     """
     config, ring = run.config, Ring(run.ring)
@@ -61,6 +63,8 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         env = make_env(config, clock)
     except ImportError as error:
         raise CannotStart(f"robot {config.robot!r} needs what is not installed: {error}") from error
+    except RobotFault as fault:
+        raise CannotStart(f"robot {config.robot!r} is not ready: {fault}") from fault
     with contextlib.ExitStack() as ending:
         ending.callback(env.close)
         ending.callback(env.stop)

@@ -12,33 +12,19 @@ from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.env import RobotEnv
 from robot.interfaces import Reward, Task
-from robot.observation import make_spec
 from robot.rewards import PickReward, ReachReward
-from robot.safety import GRIPPER_AXIS, SafetyGate
+from robot.safety import SafetyGate
 from robot.sim.config import SimConfig
 
 if TYPE_CHECKING:
     from robot.sim.world import SimWorld
 
 CAMERA = "front"
-ACTION_NAMES = {"reach": ("x", "y"), "pick": ("x", "y", "z", GRIPPER_AXIS)}
 
 
 def make_sim_spec(config: SimConfig) -> RobotSpec:
     """Returns the spec of the simulated robot; a variation does not change it."""
-    names = ACTION_NAMES[config.task]
-    return make_spec(
-        task=config.task,
-        camera_names=(CAMERA,),
-        image_size=config.image_size,
-        action_names=names,
-        action_scale=[
-            config.gripper_scale if name == GRIPPER_AXIS else config.action_scale_m
-            for name in names
-        ],
-        control_hz=config.control_hz,
-        max_steps=config.max_steps,
-    )
+    return config.spec((CAMERA,))
 
 
 def make_sim_gate(config: SimConfig) -> SafetyGate:

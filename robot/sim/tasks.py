@@ -9,7 +9,7 @@ import numpy as np
 
 from robot.interfaces import StartPose
 from robot.sim.arm_model import FINGER_TRAVEL_M
-from robot.sim.config import EVAL_POSITIONS, REGIONS, TABLE_MARGIN_M, SimConfig
+from robot.sim.config import EVAL_POSITIONS, REGIONS, START_MARGIN_M, TABLE_MARGIN_M, SimConfig
 from robot.sim.objects import PRISM_HEIGHT_M, PRISM_RADIUS_M, TOOL_OFFSET_M
 from robot.sim.world import SimWorld
 
@@ -17,8 +17,6 @@ REACH_HEIGHT_M = 0.07
 """Height of the tool in reach, all trial long; the held object floats 2.5 cm above the table."""
 PICK_HEIGHT_M = 0.16
 """Height of the tool where a pick starts."""
-START_MARGIN_M = 0.06
-"""The starting area ends this far inside the box."""
 MIN_START_DISTANCE_M = 0.06
 """No trial starts with the held object nearer to the target than this."""
 CLEARANCE_M = 0.07

@@ -25,7 +25,7 @@ from services.learner_config import LearnerConfig
 LEARNERS = sorted(
     path
     for path in CONFIGS.glob("*.toml")
-    if not any(kind in path.name for kind in ("actor", "limits"))
+    if not any(kind in path.name for kind in ("actor", "limits", "calibration"))
     and path.name not in ("demo.toml", "demo-data.toml")
 )
 

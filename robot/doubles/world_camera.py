@@ -1,0 +1,53 @@
+"""A RealSense camera that sees a simulated world of another process, through the vendor's SDK."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from robot.clock import Clock
+from robot.doubles.realsense_device import SoftwareDevice
+from robot.doubles.scene_renderer import SceneRenderer, pad_sides
+from robot.interfaces import Frame
+from robot.realsense import RealSenseCamera
+from robot.realsense_config import RealSenseConfig
+from robot.sim.config import SimConfig
+
+
+class WorldCamera:
+    """A camera over the published world. It may be read from any thread.
+
+    Args:
+        config: The stream. The scene fills the middle square of its pictures.
+        clock: The operating system's monotonic clock, which dates the published states.
+        scene: What the publisher simulates; sizes of pictures do not matter.
+        port: Of the publisher.
+    """
+
+    def __init__(self, config: RealSenseConfig, clock: Clock, scene: SimConfig, port: int) -> None:
+        config = dataclasses.replace(config, is_noisy=False)
+        size = min(config.width, config.height)
+        device = SoftwareDevice(config, clock, serial=f"world-{port}")
+
+        def feed(image: np.ndarray, taken_ns: int) -> None:
+            device.feed(pad_sides(image, config.width, config.height), taken_ns)
+
+        self._camera = RealSenseCamera(config, clock, device)
+        self._renderer = SceneRenderer(
+            dataclasses.replace(scene, image_size=8, render_size=size), port, feed, fps=config.fps
+        )
+
+    @property
+    def name(self) -> str:
+        """The name it was given."""
+        return self._camera.name
+
+    def read(self) -> Frame:
+        """Returns the newest frame; see `RealSenseCamera.read`."""
+        return self._camera.read()
+
+    def close(self) -> None:
+        """Ends drawing and stream; may be called twice."""
+        self._renderer.close()
+        self._camera.close()

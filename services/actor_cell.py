@@ -1,0 +1,153 @@
+"""A real xArm 7 as an actor drives it: behind its guard, seen by RealSense cameras.
+
+The arm's address and all that it is held to stand in the limits file, the guard's. The loop reads
+it too, for its own gate: the guard refuses a loop that would go further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from robot.calibration import Calibration
+from robot.camera_address import CameraAddress, parse_camera
+from robot.cell import CellTask, gate_limits
+from robot.clock import Clock
+from robot.detectors.make import make_detector
+from robot.env import RobotEnv
+from robot.guarded_arm import GuardedArm, SocketLink
+from robot.interfaces import Camera, Reward
+from robot.safety import SafetyGate
+from services.actor_config import ActorConfig
+from services.config import ConfigError, build_file
+from services.guard import SOCKET_FILE, read_limits
+
+
+def check_cell(config: ActorConfig) -> None:
+    """Checks, without touching arm or cameras, that all is there that a real arm needs.
+
+    Raises:
+        ConfigError: Something is missing or does not fit together; the message names it.
+    """
+    missing = [
+        flag
+        for flag, value in (
+            ("--camera SERIAL=NAME", config.camera),
+            ("--limits FILE", config.limits),
+            ("--calibration FILE", config.calibration),
+        )
+        if not value
+    ]
+    if missing:
+        raise ConfigError(f"robot {config.robot!r} needs {', '.join(missing)}")
+    if config.pace != "real":
+        raise ConfigError(f"robot {config.robot!r} needs --pace real, got {config.pace!r}")
+    cameras = _cameras(config)
+    limits, calibration = read_limits(_given(config.limits)), _calibration(config)
+    if calibration.camera_name not in {camera.name for camera in cameras}:
+        raise ConfigError(
+            f"{config.calibration}: made for camera {calibration.camera_name!r}, there "
+            f"is {', '.join(camera.name for camera in cameras)}"
+        )
+    stream, model = config.cell.stream, calibration.camera
+    if (stream.width, stream.height) != (model.width_px, model.height_px):
+        raise ConfigError(
+            f"{config.calibration}: made at {model.width_px}x{model.height_px}, cell.stream is "
+            f"{stream.mode}: calibrate at this size"
+        )
+    period_s = 1.0 / config.cell.control_hz
+    if excess := limits.excess_of(period_s, gate_limits(limits)):
+        raise ConfigError(f"{config.limits}: {'; '.join(excess)}")
+    try:
+        CellTask(limits, config.cell.start_margin_m)
+        _detector(config)
+    except ValueError as error:
+        raise ConfigError(f"cell: {error}") from error
+
+
+def camera_names(config: ActorConfig) -> list[str]:
+    """Returns the names of the cameras, in the order they were given."""
+    return [camera.name for camera in _cameras(config)]
+
+
+def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
+    """Returns the robot, with every camera showing frames and the guard taking targets.
+
+    Args:
+        config: Checked by `check_cell`; its guard works in SPOOL/run.
+        clock: The operating system's monotonic clock.
+
+    Raises:
+        RobotFault: A camera shows nothing, or there is no guard or it refuses.
+        ImportError: A driver is not installed.
+    """
+    cell, limits = config.cell, read_limits(_given(config.limits))
+    spec = cell.spec(camera_names(config))
+    gate = gate_limits(limits)
+    socket_path = config.spool / "run" / SOCKET_FILE
+    with contextlib.ExitStack() as opened:
+        cameras: list[Camera] = []
+        for address in _cameras(config):
+            cameras.append(_open_camera(config, address, clock))
+            opened.callback(cameras[-1].close)
+        for camera in cameras:
+            # The arm does not move before every camera has shown something.
+            camera.read()
+        arm = GuardedArm(
+            lambda: SocketLink(socket_path), clock, period_ns=cell.period_ns, limits=gate
+        )
+        env = RobotEnv(
+            arm=arm,
+            cameras=cameras,
+            reward=_detector(config),
+            gate=SafetyGate(
+                gate,
+                action_names=spec.action_names,
+                action_scale=spec.action_scale,
+                period_s=1.0 / cell.control_hz,
+            ),
+            task=CellTask(limits, cell.start_margin_m),
+            spec=spec,
+            clock=clock,
+            frame_limits=cell.frames,
+        )
+        opened.pop_all()
+    return env
+
+
+def _open_camera(config: ActorConfig, address: CameraAddress, clock: Clock) -> Camera:
+    stream = dataclasses.replace(config.cell.stream, name=address.name)
+    if address.world_port is not None:
+        from robot.doubles.world_camera import WorldCamera
+
+        scene = dataclasses.replace(config.sim, task=config.cell.task)
+        return WorldCamera(stream, clock, scene, address.world_port)
+    from robot.realsense import RealSenseCamera
+    from robot.realsense_source import RecordingSource, SerialSource
+
+    if address.recording is not None:
+        return RealSenseCamera(stream, clock, RecordingSource(address.recording))
+    return RealSenseCamera(stream, clock, SerialSource(address.serial))
+
+
+def _cameras(config: ActorConfig) -> list[CameraAddress]:
+    return [parse_camera(text) for text in config.camera]
+
+
+def _calibration(config: ActorConfig) -> Calibration:
+    return build_file(Calibration, _given(config.calibration))
+
+
+def _detector(config: ActorConfig) -> Reward:
+    return make_detector(
+        config.cell.task,
+        _calibration(config),
+        reach_tolerance_m=config.cell.reach_tolerance_m,
+        lift_height_m=config.cell.lift_height_m,
+    )
+
+
+def _given(path: Path | None) -> Path:
+    assert path is not None, "check_cell comes first"
+    return path

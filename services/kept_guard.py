@@ -1,0 +1,84 @@
+"""The guard of a real arm as the actor's supervisor has it: started first, never started again.
+
+A guard that died may have left the arm on its way, and nobody watches it any more: that is latched
+on disk like any other fault, and waits for a person.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from robot.fault_store import FaultStore
+from robot.interfaces import RobotFault
+from services.actor_folder import ActorFolder
+from services.guard import FAULT_FILE, SOCKET_FILE, GuardRun
+from services.kept_process import KeptProcess, describe_end
+from services.process import ExitCode
+
+logger = logging.getLogger(__name__)
+
+GUARD_RUN_FILE = "guard.toml"
+STOP_S = 10.0
+"""A guard that connects to its arm right now hears of its end only after that."""
+
+
+class KeptGuard:
+    """One guard, from start to stop.
+
+    Args:
+        folder: The actor's, locked; the guard works in its `run`.
+        limits: The cell's file.
+        ip: Of the arm; None for the one in the file.
+    """
+
+    def __init__(self, folder: ActorFolder, limits: Path, ip: str | None) -> None:
+        self._socket = folder.run / SOCKET_FILE
+        # What a killed guard has left behind is no sign of this one.
+        self._socket.unlink(missing_ok=True)
+        self._faults = FaultStore(folder.run / FAULT_FILE)
+        run = GuardRun(folder=folder.run, limits=limits, ip=ip, parent_pid=os.getpid())
+        file = folder.run / GUARD_RUN_FILE
+        run.write(file)
+        self._process = KeptProcess(
+            "guard",
+            [sys.executable, "-m", "services.guard", str(file)],
+            folder=folder.run,
+            pass_fds=(folder.children_lock,),
+        )
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a loop may connect to it."""
+        return self._socket.exists()
+
+    def look(self) -> int | None:
+        """Starts it the first time; returns the actor's exit code once it has ended."""
+        code = self._process.keep()
+        if code is None:
+            return None
+        logger.error("event=guard_ended how=%s", describe_end(code))
+        if code == ExitCode.CANNOT_START:
+            return code
+        if code != ExitCode.DONE:
+            self._latch(f"the guard ended with {describe_end(code)}, see to the arm")
+        return ExitCode.CRASHED
+
+    def stop(self) -> None:
+        """Has it stop the arm and end, and waits for that: no hurry leaves an arm unstopped."""
+        self._process.send(signal.SIGTERM)
+        if not self._process.wait(STOP_S):
+            logger.error("event=killed process=guard")
+            self._process.kill()
+            self._latch("the guard did not end when asked to, see to the arm")
+
+    def _latch(self, text: str) -> None:
+        if self._faults.load() is not None:
+            return
+        try:
+            self._faults.save(RobotFault("guard_died", text), "watching over the arm")
+        except OSError as error:
+            logger.error("event=fault_not_saved file=%s reason=%s", self._faults.path, error)

@@ -1,0 +1,175 @@
+"""The actor of a real arm: guard, loop and recorder on both vendor SDKs, at doubles of arm and
+camera, and what it delivers beside a simulated actor's trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyrealsense2", reason="the camera's SDK is not installed")
+pytest.importorskip("xarm", reason="the arm's SDK is not installed")
+
+from protos.trial import Outcome, Trial  # noqa: E402
+from robot.cell import CellConfig, CellTask  # noqa: E402
+from robot.guard_limits import GuardLimits  # noqa: E402
+from robot.xarm_config import XArmPorts  # noqa: E402
+from services.actor_config import ActorConfig  # noqa: E402
+from services.config import build_file  # noqa: E402
+from services.config_text import to_toml  # noqa: E402
+from services.demo_config import CONFIGS  # noqa: E402
+from services.process import ExitCode  # noqa: E402
+from tests.e2e.actor_rig import ActorProcess, make_ingress, spooled, stored  # noqa: E402
+from tests.services.rig import ROOT  # noqa: E402
+
+NUM_STEPS = 15
+LIMITS = build_file(GuardLimits, CONFIGS / "limits-xarm7-doubles.toml")
+
+
+class DoubleProcess:
+    """The double of the arm in its simulated workspace, on ports that the system chose.
+
+    Args:
+        folder: Gets its log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        ports = [f"--{name}-port=0" for name in ("control", "normal", "rich", "real")]
+        command = [sys.executable, "-m", "robot.doubles.xarm_controller", *ports]
+        command += ["--body=mujoco", "--task=reach", "--rearrange-above=0.2"]
+        with (folder / "double.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        assert self.process.stdout is not None
+        # It says its ports in two lines once it listens on them.
+        said = b"".join(self.process.stdout.readline() for _ in range(2)).decode()
+        self.ports = {name: int(port) for name, port in re.findall(r"(\w+)_port=(\d+)", said)}
+
+    def __enter__(self) -> DoubleProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.communicate(b"quit\n", timeout=10)
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[DoubleProcess]:
+    with DoubleProcess(tmp_path) as made:
+        yield made
+
+
+def write_limits(folder: Path, double: DoubleProcess) -> Path:
+    """Writes the limits of the doubles with this double's ports."""
+    ports = XArmPorts(
+        control=double.ports["control"], rich=double.ports["rich"], real=double.ports["real"]
+    )
+    limits = dataclasses.replace(LIMITS, xarm=dataclasses.replace(LIMITS.xarm, ports=ports))
+    path = folder / "limits.toml"
+    path.write_text(to_toml(limits))
+    return path
+
+
+def make_config(folder: Path, learner: str, double: DoubleProcess) -> ActorConfig:
+    """Returns the shipped configuration of the doubles, with actions drawn at random."""
+    shipped = build_file(ActorConfig, CONFIGS / "xarm7-doubles-actor.toml")
+    return dataclasses.replace(
+        shipped,
+        learner=learner,
+        camera=(f"world:127.0.0.1:{double.ports['feed']}=front",),
+        limits=write_limits(folder, double),
+        calibration=CONFIGS / "xarm7-doubles-calibration.toml",
+        cell=dataclasses.replace(shipped.cell, max_steps=NUM_STEPS),
+        spool=folder / "spool",
+        reserve_bytes=1 << 20,
+        trials=5,
+        policy="random",
+        exit_when_done=True,
+        max_missed_in_a_row=1000,
+    )
+
+
+def make_sim_config(config: ActorConfig, learner: str, folder: Path) -> ActorConfig:
+    """Returns a simulated actor at the same task."""
+    sim = dataclasses.replace(config.sim, **_task_of(config.cell))
+    return dataclasses.replace(
+        config,
+        learner=learner,
+        actor_id="simulated",
+        robot="sim",
+        sim=sim,
+        calibration=None,
+        spool=folder / "sim-spool",
+        trials=1,
+    )
+
+
+def _task_of(cell: CellConfig) -> dict[str, object]:
+    names = {field.name for field in dataclasses.fields(CellConfig)} - {"stream", "start_margin_m"}
+    return {name: getattr(cell, name) for name in names}
+
+
+def commanded_m(trial: Trial, config: ActorConfig) -> np.ndarray:
+    """Returns the targets of a trial in the plane: the start of its seed and what was executed."""
+    start = CellTask(LIMITS, config.cell.start_margin_m).begin(trial.provenance.seed, None)
+    steps_m = trial.steps["action_executed"].astype(np.float64) * np.array(trial.spec.action_scale)
+    return np.array(start.position_m[:2]) + np.cumsum(steps_m, axis=0)
+
+
+def test_five_trials_through_both_sdks_are_interchangeable_with_simulated_ones(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    config = make_config(tmp_path, "127.0.0.1:1", double)
+    with make_ingress(tmp_path / "learner", config) as ingress:
+        config = dataclasses.replace(config, learner=ingress.address)
+        with ActorProcess(tmp_path, config) as actor:
+            assert actor.wait(50) == ExitCode.DONE, actor.log_text()
+        with ActorProcess(tmp_path, make_sim_config(config, ingress.address, tmp_path)) as actor:
+            assert actor.wait(30) == ExitCode.DONE
+        rows = stored(ingress.store)
+    real = [trial for row, trial in rows if row.actor == config.actor_id]
+    (simulated,) = [trial for row, trial in rows if row.actor == "simulated"]
+    assert [trial.outcome is Outcome.ABORTED for trial in real] == [False] * 5
+    assert {t.state for t in spooled(config.spool)} == {"acked"}
+    # The same seed starts in the same place.
+    starts_m = [t.observations["state"][0, :2] for t in (real[0], simulated)]
+    np.testing.assert_allclose(*starts_m, atol=0.002)
+    for trial in real:
+        check_interchangeable(trial, simulated)
+        targets_m = commanded_m(trial, config)
+        assert np.all(targets_m >= np.array(LIMITS.box_low_m[:2]) - 1e-6)
+        assert np.all(targets_m <= np.array(LIMITS.box_high_m[:2]) + 1e-6)
+        # It went where it was sent, but for the way of a tick or two.
+        seen_m = trial.observations["state"][1:, :2]
+        assert np.abs(seen_m - targets_m).max() < 0.05
+        assert np.ptp(seen_m, axis=0).max() > 0.01
+        # The cameras saw it.
+        images = trial.observations["image.front"].astype(np.float64)
+        assert np.abs(images[-1] - images[0]).mean() > 0.1
+
+
+def check_interchangeable(real: Trial, simulated: Trial) -> None:
+    """Asserts that nothing tells of which robot a trial is but what happened in it."""
+    assert real.spec.difference(simulated.spec) == []
+    assert real.num_steps == simulated.num_steps == NUM_STEPS
+    for here, there in ((real.observations, simulated.observations), (real.steps, simulated.steps)):
+        assert here.keys() == there.keys()
+        for name, column in here.items():
+            assert (column.dtype, column.shape) == (there[name].dtype, there[name].shape), name
+    # The same scene in the same colours, the arm in the same units and conventions.
+    here, there = (t.observations["image.front"][0].astype(np.float64) for t in (real, simulated))
+    assert np.abs(here - there).mean() < np.abs(here[..., ::-1] - there).mean() - 5
+    here, there = (t.observations["state"][0] for t in (real, simulated))
+    np.testing.assert_allclose(here[2:], there[2:], atol=0.003)
