@@ -26,6 +26,11 @@ STOP_S = 10.0
 """A guard that connects to its arm right now hears of its end only after that."""
 
 
+def command(run_file: Path) -> list[str]:
+    """Returns the command line of the guard."""
+    return [sys.executable, "-m", "services.guard", str(run_file)]
+
+
 class KeptGuard:
     """One guard, from start to stop.
 
@@ -45,7 +50,7 @@ class KeptGuard:
         run.write(file)
         self._process = KeptProcess(
             "guard",
-            [sys.executable, "-m", "services.guard", str(file)],
+            command(file),
             folder=folder.run,
             pass_fds=(folder.children_lock,),
         )

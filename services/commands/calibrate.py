@@ -21,7 +21,8 @@ from robot.camera_model import Intrinsics
 from robot.clock import Clock, SimulatedClock
 from robot.detectors import draw
 from robot.interfaces import Arm, Camera
-from robot.sim.config import SimConfig, TaskName
+from robot.sim.config import SimConfig
+from robot.task_config import TaskName
 from services import config, console
 from services.commands.flags import OutputFlags
 from services.config_text import to_toml

@@ -4,6 +4,7 @@ camera, and what it delivers beside a simulated actor's trials."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -21,14 +22,17 @@ from protos.trial import Outcome, Trial  # noqa: E402
 from robot.cell import CellConfig, CellTask  # noqa: E402
 from robot.guard_limits import GuardLimits  # noqa: E402
 from robot.xarm_config import XArmPorts  # noqa: E402
+from services import cli  # noqa: E402
 from services.actor_config import ActorConfig  # noqa: E402
 from services.config import build_file  # noqa: E402
 from services.config_text import to_toml  # noqa: E402
 from services.demo_config import CONFIGS  # noqa: E402
+from services.guard import FAULT_FILE  # noqa: E402
 from services.process import ExitCode  # noqa: E402
-from tests.e2e.actor_rig import ActorProcess, make_ingress, spooled, stored  # noqa: E402
-from tests.services.rig import ROOT  # noqa: E402
+from tests.e2e.actor_rig import ActorProcess, is_gone, make_ingress, spooled, stored  # noqa: E402
+from tests.services.rig import ROOT, wait_until  # noqa: E402
 
+NOBODY = "127.0.0.1:1"
 NUM_STEPS = 15
 LIMITS = build_file(GuardLimits, CONFIGS / "limits-xarm7-doubles.toml")
 
@@ -131,7 +135,7 @@ def commanded_m(trial: Trial, config: ActorConfig) -> np.ndarray:
 def test_five_trials_through_both_sdks_are_interchangeable_with_simulated_ones(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    config = make_config(tmp_path, "127.0.0.1:1", double)
+    config = make_config(tmp_path, NOBODY, double)
     with make_ingress(tmp_path / "learner", config) as ingress:
         config = dataclasses.replace(config, learner=ingress.address)
         with ActorProcess(tmp_path, config) as actor:
@@ -173,3 +177,53 @@ def check_interchangeable(real: Trial, simulated: Trial) -> None:
     assert np.abs(here - there).mean() < np.abs(here[..., ::-1] - there).mean() - 5
     here, there = (t.observations["state"][0] for t in (real, simulated))
     np.testing.assert_allclose(here[2:], there[2:], atol=0.003)
+
+
+def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leaves_no_fault(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    fault_file = config.spool / "run" / FAULT_FILE
+    with ActorProcess(tmp_path, config) as actor:
+        ring = actor.ring()
+        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        children = [actor.pid_of(name) for name in ("guard", "loop", "recorder")]
+        assert actor.kill("guard")
+        assert actor.wait(20) == ExitCode.CRASHED, actor.log_text()
+    assert all(pid is not None and is_gone(pid) for pid in children)
+    assert json.loads(fault_file.read_text())["code"] == "guard_died"
+    assert [t.state for t in spooled(config.spool)] == ["ready"]
+
+    with ActorProcess(tmp_path, config) as actor:
+        assert actor.wait(30) == ExitCode.CRASHED, actor.log_text()
+    assert len(spooled(config.spool)) == 1  # no trial began: the arm was not let move
+    assert json.loads(fault_file.read_text())["code"] == "guard_died"
+
+    assert cli.main(["actor", "ack", "--spool", str(config.spool)]) == ExitCode.DONE
+    with ActorProcess(tmp_path, config) as actor:
+        ring = actor.ring()
+        wait_until(lambda: ring.num_complete >= 1, what="a trial is complete")
+        # In the reset that follows, or in the trial after it.
+        assert actor.stop(timeout_s=20) == ExitCode.DONE, actor.log_text()
+    assert not fault_file.exists()
+    assert "killed" not in actor.log_text().rpartition("event=actor ")[2]
+
+
+def test_what_keeps_a_real_arm_from_starting_is_said_in_words(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    config = make_config(tmp_path, NOBODY, double)
+    with DoubleProcess(tmp_path) as other:
+        gone = other.ports
+    nobody_there = dataclasses.replace(config, camera=(f"world:127.0.0.1:{gone['feed']}=front",))
+    stream = dataclasses.replace(config.cell.stream, first_frame_s=2.0)
+    cell = dataclasses.replace(config.cell, stream=stream)
+    with ActorProcess(tmp_path, dataclasses.replace(nobody_there, cell=cell)) as actor:
+        assert actor.wait(30) == ExitCode.CANNOT_START, actor.log_text()
+    assert "camera front gave no frame" in actor.log_text()
+    assert not (config.spool / "run" / FAULT_FILE).exists()
+
+    write_limits(tmp_path, other)
+    with ActorProcess(tmp_path, config) as actor:
+        assert actor.wait(30) == ExitCode.CANNOT_START, actor.log_text()
+    assert "the arm cannot be made ready" in actor.log_text()

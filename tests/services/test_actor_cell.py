@@ -1,0 +1,91 @@
+"""An actor of a real arm is told in words what is missing, before anything is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from robot.sim.env import make_sim_spec
+from services.actor_cell import check_cell
+from services.actor_config import ActorConfig
+from services.actor_robot import robot_spec
+from services.config import ConfigError, build_file, load
+from services.config_text import to_toml
+from services.demo_config import CONFIGS
+
+COMPLETE = dataclasses.replace(
+    build_file(ActorConfig, CONFIGS / "xarm7-doubles-actor.toml"),
+    limits=CONFIGS / "limits-xarm7-doubles.toml",
+    calibration=CONFIGS / "xarm7-doubles-calibration.toml",
+)
+
+
+def test_the_flags_of_a_real_arm_are_read_as_they_are_documented() -> None:
+    line = "--robot xarm7 --ip 10.0.0.7 --camera 9233=front 9234=wrist --limits L --calibration C"
+    config = load(ActorConfig, line.split(), prog="offworld actor")
+    assert (config.robot, config.ip) == ("xarm7", "10.0.0.7")
+    assert config.camera == ("9233=front", "9234=wrist")
+    assert (config.limits, config.calibration) == (Path("L"), Path("C"))
+    assert not config.is_simulated
+
+
+def test_a_configuration_survives_being_written_down(tmp_path: Path) -> None:
+    path = tmp_path / "actor.toml"
+    path.write_text(to_toml(COMPLETE))
+    assert build_file(ActorConfig, path) == COMPLETE
+
+
+def test_what_comes_with_offworld_is_complete_and_is_the_demo_s_robot() -> None:
+    check_cell(COMPLETE)
+    demo = build_file(ActorConfig, CONFIGS / "demo-actor.toml")
+    assert robot_spec(COMPLETE).difference(make_sim_spec(demo.sim)) == []
+    assert COMPLETE.cell.reach_tolerance_m == demo.sim.reach_tolerance_m
+
+
+def test_everything_that_is_missing_is_named() -> None:
+    bare = dataclasses.replace(COMPLETE, camera=(), limits=None, calibration=None)
+    with pytest.raises(ConfigError, match=r"--camera SERIAL=NAME, --limits FILE, --calibration"):
+        check_cell(bare)
+    with pytest.raises(ConfigError, match="needs --limits FILE$"):
+        robot_spec(dataclasses.replace(COMPLETE, limits=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"pace": "fast"}, "--pace real"),
+        ({"camera": ("9233=wrist",)}, "made for camera 'front', there is wrist"),
+        ({"limits": Path("nowhere.toml")}, "nowhere.toml: no such file"),
+        ({"calibration": Path("nowhere.toml")}, "nowhere.toml: no such file"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, named) -> None:
+    with pytest.raises(ConfigError, match=named):
+        check_cell(dataclasses.replace(COMPLETE, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"control_hz": 2.0}, "period: the loop has 0.5 s"),
+        ({"start_margin_m": 0.2}, "start_margin_m 0.2 leaves nothing"),
+    ],
+)
+def test_what_the_limits_do_not_allow_is_named(changes, named) -> None:
+    cell = dataclasses.replace(COMPLETE.cell, **changes)
+    with pytest.raises(ConfigError, match=named):
+        check_cell(dataclasses.replace(COMPLETE, cell=cell))
+
+
+def test_a_calibration_at_another_size_is_refused() -> None:
+    stream = dataclasses.replace(COMPLETE.cell.stream, width=640, height=480)
+    cell = dataclasses.replace(COMPLETE.cell, stream=stream)
+    with pytest.raises(ConfigError, match=r"made at 224x224, cell.stream is 640x480"):
+        check_cell(dataclasses.replace(COMPLETE, cell=cell))
+
+
+def test_two_cameras_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="a name of its own"):
+        dataclasses.replace(COMPLETE, camera=("1=front", "2=front"))

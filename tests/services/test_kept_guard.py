@@ -1,0 +1,145 @@
+"""The supervisor's side of the guard: its ends, what they mean, and which of them latch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from robot.fault_store import FaultStore
+from robot.interfaces import RobotFault
+from services import kept_guard
+from services.actor_folder import ActorFolder
+from services.guard import FAULT_FILE, SOCKET_FILE, GuardRun
+from services.kept_guard import GUARD_RUN_FILE, KeptGuard
+from services.process import ExitCode
+from tests.services.rig import wait_until
+
+# Says that it serves, and waits.
+SERVING = "import pathlib, signal; pathlib.Path({socket!r}).touch(); signal.pause()"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SERVING
+POLITE = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); " + SERVING
+
+
+class Stage:
+    """A guard that is a line of Python."""
+
+    def __init__(self, folder: ActorFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.faults = FaultStore(folder.run / FAULT_FILE)
+        self._monkeypatch = monkeypatch
+
+    def guard(self, line: str) -> KeptGuard:
+        code = line.format(socket=str(self.folder.run / SOCKET_FILE))
+        self._monkeypatch.setattr(kept_guard, "command", lambda _: [sys.executable, "-c", code])
+        return KeptGuard(self.folder, Path("/limits.toml"), "10.0.0.7")
+
+    def serving(self, line: str) -> KeptGuard:
+        guard = self.guard(line)
+        assert guard.look() is None
+        wait_until(lambda: guard.is_serving, what="it serves")
+        return guard
+
+    def end_of(self, guard: KeptGuard) -> int:
+        codes: list[int] = []
+
+        def has_ended() -> bool:
+            code = guard.look()
+            codes.extend([] if code is None else [code])
+            return bool(codes)
+
+        wait_until(has_ended, what="it ends")
+        return codes[0]
+
+    def kill(self, number: int) -> None:
+        os.kill(int((self.folder.run / "guard.pid").read_text()), number)
+
+    def latched(self) -> str | None:
+        stored = self.faults.load()
+        return None if stored is None else stored.code
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with ActorFolder(tmp_path / "spool") as folder:
+        yield Stage(folder, monkeypatch)
+
+
+def test_the_guard_is_told_of_limits_address_and_parent(stage: Stage) -> None:
+    stage.guard("")
+    run = GuardRun.read(stage.folder.run / GUARD_RUN_FILE)
+    assert (run.folder, run.limits) == (stage.folder.run, Path("/limits.toml"))
+    assert (run.ip, run.parent_pid) == ("10.0.0.7", os.getpid())
+
+
+def test_a_socket_of_an_earlier_guard_is_no_sign_of_this_one(stage: Stage) -> None:
+    (stage.folder.run / SOCKET_FILE).touch()
+    assert not stage.guard("").is_serving
+
+
+def test_a_guard_that_cannot_start_is_no_fault(stage: Stage) -> None:
+    assert stage.end_of(stage.guard("raise SystemExit(3)")) == ExitCode.CANNOT_START
+    assert stage.latched() is None
+
+
+def test_a_guard_that_ended_by_itself_ends_the_actor_and_is_no_fault(stage: Stage) -> None:
+    guard = stage.serving(POLITE)
+    stage.kill(signal.SIGTERM)
+    assert stage.end_of(guard) == ExitCode.CRASHED
+    assert stage.latched() is None
+
+
+@pytest.mark.parametrize(
+    "die",
+    [
+        lambda stage: stage.end_of(stage.guard("raise SystemExit(1)")),
+        lambda stage: _killed(stage),
+    ],
+    ids=["crashed", "killed"],
+)
+def test_a_guard_that_died_is_a_fault(stage: Stage, die: Callable[[Stage], int]) -> None:
+    assert die(stage) == ExitCode.CRASHED
+    assert stage.latched() == "guard_died"
+
+
+def _killed(stage: Stage) -> int:
+    guard = stage.serving(SERVING)
+    stage.kill(signal.SIGKILL)
+    return stage.end_of(guard)
+
+
+def test_it_is_not_started_again(stage: Stage) -> None:
+    guard = stage.guard("raise SystemExit(1)")
+    stage.end_of(guard)
+    assert guard.look() is None
+    assert not (stage.folder.run / "guard.pid").exists()
+
+
+def test_the_first_fault_stays(stage: Stage) -> None:
+    stage.faults.save(RobotFault("collision", "something was in the way"), "moving")
+    stage.end_of(stage.guard("raise SystemExit(1)"))
+    assert stage.latched() == "collision"
+
+
+def test_a_guard_asked_to_end_leaves_no_fault(stage: Stage) -> None:
+    stage.serving(POLITE).stop()
+    assert stage.latched() is None
+    assert not (stage.folder.run / "guard.pid").exists()
+
+
+def test_a_guard_that_does_not_end_when_asked_to_is_killed_and_is_a_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_guard, "STOP_S", 0.2)
+    stage.serving(DEAF).stop()
+    assert stage.latched() == "guard_died"
+    assert not (stage.folder.run / "guard.pid").exists()
+
+
+def test_a_guard_that_never_started_is_stopped_as_well(stage: Stage) -> None:
+    stage.guard("").stop()
+    assert stage.latched() is None
