@@ -3,6 +3,7 @@ camera, and what it delivers beside a simulated actor's trials."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -20,14 +21,18 @@ pytest.importorskip("xarm", reason="the arm's SDK is not installed")
 
 from protos.trial import Outcome, Trial  # noqa: E402
 from robot.cell import CellConfig, CellTask  # noqa: E402
+from robot.clock import MonotonicClock  # noqa: E402
 from robot.guard_limits import GuardLimits  # noqa: E402
 from robot.xarm_config import XArmPorts  # noqa: E402
 from services import cli  # noqa: E402
 from services.actor_config import ActorConfig  # noqa: E402
+from services.actor_folder import ActorFolder  # noqa: E402
+from services.actor_robot import make_env  # noqa: E402
 from services.config import build_file  # noqa: E402
 from services.config_text import to_toml  # noqa: E402
 from services.demo_config import CONFIGS  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
+from services.kept_guard import KeptGuard  # noqa: E402
 from services.process import ExitCode  # noqa: E402
 from tests.e2e.actor_rig import ActorProcess, is_gone, make_ingress, spooled, stored  # noqa: E402
 from tests.services.rig import ROOT, wait_until  # noqa: E402
@@ -42,12 +47,13 @@ class DoubleProcess:
 
     Args:
         folder: Gets its log.
+        arguments: More of its command line.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         ports = [f"--{name}-port=0" for name in ("control", "normal", "rich", "real")]
         command = [sys.executable, "-m", "robot.doubles.xarm_controller", *ports]
-        command += ["--body=mujoco", "--task=reach", "--rearrange-above=0.2"]
+        command += ["--body=mujoco", "--task=reach", *arguments]
         with (folder / "double.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -56,6 +62,14 @@ class DoubleProcess:
         # It says its ports in two lines once it listens on them.
         said = b"".join(self.process.stdout.readline() for _ in range(2)).decode()
         self.ports = {name: int(port) for name, port in re.findall(r"(\w+)_port=(\d+)", said)}
+
+    def tell(self, line: str) -> str:
+        """Types a line; returns its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+        return self.process.stdout.readline().decode().strip()
 
     def __enter__(self) -> DoubleProcess:
         return self
@@ -71,7 +85,7 @@ class DoubleProcess:
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleProcess]:
-    with DoubleProcess(tmp_path) as made:
+    with DoubleProcess(tmp_path, "--rearrange-above=0.2") as made:
         yield made
 
 
@@ -125,7 +139,7 @@ def _task_of(cell: CellConfig) -> dict[str, object]:
     return {name: getattr(cell, name) for name in names}
 
 
-def commanded_m(trial: Trial, config: ActorConfig) -> np.ndarray:
+def targets_of(trial: Trial, config: ActorConfig) -> np.ndarray:
     """Returns the targets of a trial in the plane: the start of its seed and what was executed."""
     start = CellTask(LIMITS, config.cell.start_margin_m).begin(trial.provenance.seed, None)
     steps_m = trial.steps["action_executed"].astype(np.float64) * np.array(trial.spec.action_scale)
@@ -148,11 +162,11 @@ def test_five_trials_through_both_sdks_are_interchangeable_with_simulated_ones(
     assert [trial.outcome is Outcome.ABORTED for trial in real] == [False] * 5
     assert {t.state for t in spooled(config.spool)} == {"acked"}
     # The same seed starts in the same place.
-    starts_m = [t.observations["state"][0, :2] for t in (real[0], simulated)]
-    np.testing.assert_allclose(*starts_m, atol=0.002)
+    here, there = (t.observations["state"][0, :2] for t in (real[0], simulated))
+    np.testing.assert_allclose(here, there, atol=0.002)
     for trial in real:
         check_interchangeable(trial, simulated)
-        targets_m = commanded_m(trial, config)
+        targets_m = targets_of(trial, config)
         assert np.all(targets_m >= np.array(LIMITS.box_low_m[:2]) - 1e-6)
         assert np.all(targets_m <= np.array(LIMITS.box_high_m[:2]) + 1e-6)
         # It went where it was sent, but for the way of a tick or two.
@@ -227,3 +241,35 @@ def test_what_keeps_a_real_arm_from_starting_is_said_in_words(
     with ActorProcess(tmp_path, config) as actor:
         assert actor.wait(30) == ExitCode.CANNOT_START, actor.log_text()
     assert "the arm cannot be made ready" in actor.log_text()
+
+
+def test_the_camera_sees_the_object_come_above_the_target_and_rewards_it(tmp_path: Path) -> None:
+    target_m = np.array([0.40, 0.02])
+    with contextlib.ExitStack() as stack:
+        double = stack.enter_context(DoubleProcess(tmp_path))
+        assert double.tell(f"place target {target_m[0]} {target_m[1]} 0.001") == "ok"
+        config = make_config(tmp_path, NOBODY, double)
+        folder = stack.enter_context(ActorFolder(config.spool))
+        assert config.limits is not None
+        guard = KeptGuard(folder, config.limits, config.ip)
+        stack.callback(guard.stop)
+        wait_until(lambda: guard.look() is not None or guard.is_serving, what="the guard serves")
+        env = make_env(config, MonotonicClock())
+        stack.callback(env.close)
+        stack.callback(env.stop)
+        for index in (0, 17):  # two opposite corners
+            commanded_m = env.reset(seed=0, position_index=index).fields["state"][:2].copy()
+            scale_m = np.array(env.spec.action_scale)
+            rewards, distances_m = [], []
+            for _ in range(NUM_STEPS):
+                action = np.clip((target_m - commanded_m) / scale_m, -1.0, 1.0)
+                step = env.step(action.astype(np.float32))
+                commanded_m += step.applied.executed * scale_m
+                rewards.append(step.reward)
+                seen_m = step.observation.fields["state"][:2]
+                distances_m.append(float(np.linalg.norm(target_m - seen_m)))
+            assert rewards[0] == 0.0
+            assert distances_m[0] > 0.05
+            assert rewards[-3:] == [1.0] * 3, (rewards, distances_m)
+            assert distances_m[-1] < 0.01
+            env.rest()
