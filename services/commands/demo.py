@@ -17,8 +17,10 @@ def main(argv: Sequence[str]) -> int:
     """Runs one demo, or several seeds and their summary."""
     default = config.build_file(DemoConfig, CONFIGS / "demo.toml")
     settings = config.load(DemoConfig, argv, prog="offworld demo", default=default)
-    # SIGTERM ends a demo as Ctrl-C does: everything it started is stopped first.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both end a demo alike: everything it started is stopped first. SIGINT is taken by name, since
+    # a shell without job control has its background commands ignore it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     if settings.seeds:
         settings.out.mkdir(parents=True, exist_ok=True)
         results = demo_seeds.run_seeds(settings, run)

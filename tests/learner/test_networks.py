@@ -209,7 +209,8 @@ def test_image_encoders_take_any_size_and_any_number_of_frames(encoder, shape):
         together = model({"image.wrist": frames})
         single = model({"image.wrist": frames[1, 34]})
     assert together.shape == (2, 35, 6)
-    torch.testing.assert_close(together[1, 34], single, rtol=0, atol=1e-6)
+    # A convolution sums in another order for another number of frames: a few float32 roundings.
+    torch.testing.assert_close(together[1, 34], single, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", ["paper_conv", "spatial_softmax"])
