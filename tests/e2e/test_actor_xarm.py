@@ -223,6 +223,35 @@ def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leav
     assert "killed" not in actor.log_text().rpartition("event=actor ")[2]
 
 
+def test_a_loop_that_dies_is_not_started_again_and_its_guard_latches(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    with ActorProcess(tmp_path, config) as actor:
+        ring = actor.ring()
+        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        guard = actor.pid_of("guard")
+        assert actor.kill("loop")
+        assert actor.wait(20) == ExitCode.CRASHED, actor.log_text()
+    assert guard is not None
+    assert is_gone(guard)
+    assert json.loads((config.spool / "run" / FAULT_FILE).read_text())["code"] == "loop_gone"
+    assert actor.log_text().count("event=started process=loop") == 1
+    assert [t.state for t in spooled(config.spool)] == ["ready"]
+
+
+def test_no_process_outlives_a_killed_supervisor(tmp_path: Path, double: DoubleProcess) -> None:
+    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    with ActorProcess(tmp_path, config) as actor:
+        ring = actor.ring()
+        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        children = [actor.pid_of(name) for name in ("guard", "loop", "recorder")]
+        actor.process.kill()
+        wait_until(lambda: all(p is not None and is_gone(p) for p in children), what="all end")
+    assert not (config.spool / "run" / FAULT_FILE).exists()
+    assert "the arm is stopped" in actor.log_text()
+
+
 def test_what_keeps_a_real_arm_from_starting_is_said_in_words(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
