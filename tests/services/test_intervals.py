@@ -20,6 +20,13 @@ def test_wilson_gives_the_known_intervals(
     assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
 
 
+@pytest.mark.parametrize("trials", range(1, 60))
+def test_wilson_holds_the_rate_itself_and_stays_within_bounds(trials: int) -> None:
+    for successes in range(trials + 1):
+        low, high = wilson(successes, trials)
+        assert 0.0 <= low <= successes / trials <= high <= 1.0
+
+
 def test_wilson_covers_the_true_rate_about_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0).binomial(18, 0.4, size=4000)
     covered = [low <= 0.4 <= high for low, high in (wilson(int(k), 18) for k in draws)]
