@@ -55,7 +55,7 @@ def wilson(successes: int, trials: int, *, z: float = Z_95) -> tuple[float, floa
     p, z2 = successes / trials, z * z
     centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
     half = z / (1 + z2 / trials) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2))
-    # Within [0, 1] and around p also where rounding says otherwise: at no success, and at no failure.
+    # Rounding must not put p outside: it did for no success and for no failure.
     return min(max(0.0, centre - half), p), max(min(1.0, centre + half), p)
 
 
