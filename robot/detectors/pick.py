@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from robot.calibration import Calibration
+from robot.detectors.detector import Detector
 from robot.detectors.held import look_for_held
-from robot.detectors.track import ToolTrack
 from robot.detectors.verdict import Verdict, sureness
-from robot.interfaces import ArmState
-from robot.observation import Observation
+from robot.interfaces import ArmState, Frame
 from robot.rewards import SUCCESS
 
 GRASPED = 0.5
@@ -29,7 +28,7 @@ _NEAR_TABLE_M = 0.03
 """A grip that begins with the tool this far above the object's top or lower holds it standing."""
 
 
-class PickDetector:
+class PickDetector(Detector):
     """1 while the object is held above a height, 0.5 while it is grasped below, else 0.
 
     Grasped is: something stops the fingers, and the object is seen where the tool is. How it sits
@@ -42,61 +41,26 @@ class PickDetector:
     """
 
     def __init__(self, calibration: Calibration, lift_height_m: float) -> None:
-        self._calibration = calibration
+        super().__init__(calibration)
         self._lift_height_m = lift_height_m
-        self._track = ToolTrack()
         self._touch_opening: float | None = None
         self._offset_m: np.ndarray | None = None
-        self._last = _NOTHING_YET
 
-    @property
-    def last(self) -> Verdict:
-        """The newest verdict."""
-        return self._last
-
-    def begin(self, observation: Observation) -> None:
-        """Starts a trial: forgets the one before and looks for the first time."""
-        self._track.forget()
+    def _forget(self) -> None:
         self._touch_opening = self._offset_m = None
-        self._last = _NOTHING_YET
-        self.judge(observation)
 
-    def __call__(self, observation: Observation) -> float:
-        """Returns the reward of an observation, to be asked in the order of the trial."""
-        return self.judge(observation).reward
-
-    def is_success(self, reward: float) -> bool:
-        """Whether the object was lifted."""
-        return reward >= SUCCESS
-
-    def judge(self, observation: Observation) -> Verdict:
-        """Returns the reward with how sure it is.
-
-        A stale observation changes nothing and is given the reward before it, without confidence.
-
-        Raises:
-            RobotFault: The calibrated camera's frame or the arm's state is missing, or the
-                frame is not of the calibrated size.
-        """
-        if observation.is_stale:
-            self._last = Verdict(reward=self._last.reward, confidence=0.0, reason="stale frame")
-            return self._last
-        frame, state = observation.seen_by(self._calibration.camera_name)
-        self._calibration.check_image(frame.image)
-        self._track.add(state)
+    def _look(self, frame: Frame, state: ArmState) -> Verdict:
         self._feel(state)
         if self._touch_opening is None:
             self._offset_m = None
             is_near = abs(state.gripper_opening - self._calibration.held.opening) < _NEAR_OPENING
-            self._last = Verdict(
+            return Verdict(
                 reward=0.0,
                 confidence=_DOUBT if is_near else _TOUCH_SURENESS,
                 reason="nothing stops the fingers",
             )
-        else:
-            mask = self._calibration.held.colour.mask(frame.image)
-            self._last = self._carried(self._track.at(frame.t_ns), mask)
-        return self._last
+        mask = self._calibration.held.colour.mask(frame.image)
+        return self._carried(self._track.at(frame.t_ns), mask)
 
     def _feel(self, state: ArmState) -> None:
         """Keeps the opening at which something stops the fingers, or None."""
@@ -144,6 +108,3 @@ class PickDetector:
             reason=f"lifted {1e3 * lift_m:.0f} mm",
             held_m=(float(middle_m[0]), float(middle_m[1]), float(middle_m[2])),
         )
-
-
-_NOTHING_YET = Verdict(reward=0.0, confidence=0.0, reason="nothing seen yet")

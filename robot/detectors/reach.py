@@ -8,11 +8,11 @@ import numpy as np
 
 from robot.calibration import Calibration
 from robot.camera_model import CalibrationError
+from robot.detectors.detector import Detector
 from robot.detectors.held import HeldView, look_for_held
 from robot.detectors.target import TargetMemory
-from robot.detectors.track import ToolTrack
 from robot.detectors.verdict import Verdict, sureness
-from robot.observation import Observation
+from robot.interfaces import ArmState, Frame
 from robot.rewards import SUCCESS
 
 _LEAST_SIGMA_M = 0.0015
@@ -25,7 +25,7 @@ _GONE_LOOKS = 3
 _NUM_OFFSETS = 15
 
 
-class ReachDetector:
+class ReachDetector(Detector):
     """1 while the held object is above the target, else 0; from frames and the arm's state.
 
     The object is looked for where the tool is. In clear view it shows how it sits in the gripper,
@@ -39,59 +39,26 @@ class ReachDetector:
     def __init__(self, calibration: Calibration, tolerance_m: float) -> None:
         if calibration.target is None:
             raise CalibrationError("the calibration has no target: calibrate for reach")
-        self._calibration = calibration
+        super().__init__(calibration)
         self._tolerance_m = tolerance_m
         self._target = TargetMemory(calibration, calibration.target)
-        self._track = ToolTrack()
         self._offsets_m: deque[np.ndarray] = deque(maxlen=_NUM_OFFSETS)
         self._num_gone = 0
-        self._last = _NOTHING_YET
 
-    @property
-    def last(self) -> Verdict:
-        """The newest verdict."""
-        return self._last
-
-    def begin(self, observation: Observation) -> None:
-        """Starts a trial: forgets the one before and looks for the first time."""
+    def _forget(self) -> None:
         self._target.forget()
-        self._track.forget()
         self._offsets_m.clear()
         self._num_gone = 0
-        self._last = _NOTHING_YET
-        self.judge(observation)
 
-    def __call__(self, observation: Observation) -> float:
-        """Returns the reward of an observation, to be asked in the order of the trial."""
-        return self.judge(observation).reward
-
-    def is_success(self, reward: float) -> bool:
-        """Whether the object was above the target."""
-        return reward >= SUCCESS
-
-    def judge(self, observation: Observation) -> Verdict:
-        """Returns the reward with how sure it is.
-
-        A stale observation changes nothing and is given the reward before it, without confidence.
-
-        Raises:
-            RobotFault: The calibrated camera's frame or the arm's state is missing, or the
-                frame is not of the calibrated size.
-        """
-        if observation.is_stale:
-            self._last = Verdict(reward=self._last.reward, confidence=0.0, reason="stale frame")
-            return self._last
-        frame, state = observation.seen_by(self._calibration.camera_name)
-        self._calibration.check_image(frame.image)
-        self._track.add(state)
+    def _look(self, frame: Frame, state: ArmState) -> Verdict:
+        del state
         tool_m = self._track.at(frame.t_ns)
         self._target.look(frame.image)
         mask = self._calibration.held.colour.mask(frame.image)
         middle_m = tool_m + np.array(self._calibration.held.centre_from_tool_m)
         view = look_for_held(self._calibration, mask, middle_m)
         self._num_gone = 0 if view is not None else self._num_gone + 1
-        self._last = self._decide(middle_m, view)
-        return self._last
+        return self._decide(middle_m, view)
 
     def _decide(self, middle_m: np.ndarray, view: HeldView | None) -> Verdict:
         held_m, held_sigma_m = self._held(middle_m, view)
@@ -124,9 +91,6 @@ class ReachDetector:
         if not self._offsets_m:
             return middle_m, _UNSEEN_SIGMA_M
         return middle_m + np.median(np.array(self._offsets_m), axis=0), sigma_m
-
-
-_NOTHING_YET = Verdict(reward=0.0, confidence=0.0, reason="nothing seen yet")
 
 
 def _tuple(point_m: np.ndarray) -> tuple[float, float, float]:
