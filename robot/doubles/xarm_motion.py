@@ -158,7 +158,47 @@ class Fingers:
             self.opening += min(max(goal - self.opening, -most), most)
 
 
-class KinematicBody:
+class SteeredBody:
+    """A body whose tool follows a set point.
+
+    Args:
+        position_m: Where the tool is at first. [3]
+        t_ns: When that is.
+    """
+
+    def __init__(self, position_m: tuple[float, float, float], t_ns: int) -> None:
+        self._point = SetPoint(np.array(position_m))
+        self._t_ns = t_ns
+
+    @property
+    def t_ns(self) -> int:
+        """The moment the body stands at."""
+        return self._t_ns
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the set point is on its way."""
+        return self._point.is_moving
+
+    @property
+    def speed_m_s(self) -> float:
+        """Speed of the set point."""
+        return float(np.linalg.norm(self._point.velocity_m_s))
+
+    def move_to(self, position_m: np.ndarray, speed_m_s: float, acceleration_m_s2: float) -> None:
+        """Makes the tool go there from now on. [3]"""
+        self._point.move_to(position_m, speed_m_s, acceleration_m_s2)
+
+    def move_at(self, velocity_m_s: np.ndarray, acceleration_m_s2: float) -> None:
+        """Makes the tool keep this velocity from now on. [3]"""
+        self._point.move_at(velocity_m_s, acceleration_m_s2)
+
+    def halt(self, deceleration_m_s2: float) -> None:
+        """Brings the set point to rest."""
+        self._point.move_at(np.zeros(3), deceleration_m_s2)
+
+
+class KinematicBody(SteeredBody):
     """A tool without mass: exactly at its set point, always pointing straight down.
 
     Args:
@@ -170,30 +210,14 @@ class KinematicBody:
     def __init__(
         self, position_m: tuple[float, float, float], t_ns: int, *, opening: float = 1.0
     ) -> None:
+        super().__init__(position_m, t_ns)
         # Only the joints of the reports need the simulator, and it is slow to load.
         from robot.sim.kinematics import ToolKinematics
 
         self._kinematics = ToolKinematics()
         self._joints = self._kinematics.solve(np.array(position_m))
         self._joints_at = np.array(position_m)
-        self._point = SetPoint(np.array(position_m))
         self._fingers = Fingers(opening)
-        self._t_ns = t_ns
-
-    @property
-    def t_ns(self) -> int:
-        """The moment the body stands at."""
-        return self._t_ns
-
-    @property
-    def is_moving(self) -> bool:
-        """Whether the tool is on its way."""
-        return self._point.is_moving
-
-    @property
-    def speed_m_s(self) -> float:
-        """Speed of the tool."""
-        return float(np.linalg.norm(self._point.velocity_m_s))
 
     def advance(self, t_ns: int) -> None:
         """Moves on to `t_ns`; of a very long pause only the first part is integrated."""
@@ -202,18 +226,6 @@ class KinematicBody:
             self._point.step()
             self._fingers.step()
         self._t_ns += max(num_steps, 0) * STEP_NS
-
-    def move_to(self, position_m: np.ndarray, speed_m_s: float, acceleration_m_s2: float) -> None:
-        """Makes the tool go there from now on. [3]"""
-        self._point.move_to(position_m, speed_m_s, acceleration_m_s2)
-
-    def move_at(self, velocity_m_s: np.ndarray, acceleration_m_s2: float) -> None:
-        """Makes the tool keep this velocity from now on. [3]"""
-        self._point.move_at(velocity_m_s, acceleration_m_s2)
-
-    def halt(self, deceleration_m_s2: float) -> None:
-        """Brings the tool to rest."""
-        self._point.move_at(np.zeros(3), deceleration_m_s2)
 
     def pose(self) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Returns where the tool is [3] and its roll, pitch, yaw."""

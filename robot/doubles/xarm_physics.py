@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot.clock import SimulatedClock
-from robot.doubles.xarm_motion import STEP_NS, SetPoint
+from robot.doubles.xarm_motion import STEP_NS, SteeredBody
 from robot.sim.config import SimConfig
 from robot.sim.kinematics import roll_pitch_yaw
 from robot.sim.world import SERVO_STEPS, SimWorld
@@ -15,7 +15,7 @@ _MAX_CATCH_UP_NS = 1_000_000_000
 _SERVO_NS = SERVO_STEPS * STEP_NS
 
 
-class MujocoBody:
+class MujocoBody(SteeredBody):
     """The arm of a simulated workspace. Physics is stepped every 10 ms of the time it is told.
 
     Differs from the kinematic body: the tool lags behind its set point as the simulated servos do,
@@ -36,29 +36,13 @@ class MujocoBody:
         *,
         opening: float = 1.0,
     ) -> None:
+        super().__init__(position_m, t_ns)
         self._clock = SimulatedClock()
         self.world = SimWorld(config, self._clock)
         """For tests and renderers; under the controller's lock only."""
         self.world.reset()
         self.world.place_arm(np.array(position_m), opening)
-        self._point = SetPoint(np.array(position_m))
         self._opening = opening
-        self._t_ns = t_ns
-
-    @property
-    def t_ns(self) -> int:
-        """The moment the body stands at."""
-        return self._t_ns
-
-    @property
-    def is_moving(self) -> bool:
-        """Whether the set point is on its way."""
-        return self._point.is_moving
-
-    @property
-    def speed_m_s(self) -> float:
-        """Speed of the set point."""
-        return float(np.linalg.norm(self._point.velocity_m_s))
 
     def advance(self, t_ns: int) -> None:
         """Moves on to `t_ns` in servo periods; of a long pause only the last second is stepped."""
@@ -71,18 +55,6 @@ class MujocoBody:
             self._clock.advance(_SERVO_NS)
             self.world.advance()
         self._t_ns += max(num_periods, 0) * _SERVO_NS
-
-    def move_to(self, position_m: np.ndarray, speed_m_s: float, acceleration_m_s2: float) -> None:
-        """Makes the tool go there from now on. [3]"""
-        self._point.move_to(position_m, speed_m_s, acceleration_m_s2)
-
-    def move_at(self, velocity_m_s: np.ndarray, acceleration_m_s2: float) -> None:
-        """Makes the tool keep this velocity from now on. [3]"""
-        self._point.move_at(velocity_m_s, acceleration_m_s2)
-
-    def halt(self, deceleration_m_s2: float) -> None:
-        """Brings the set point to rest."""
-        self._point.move_at(np.zeros(3), deceleration_m_s2)
 
     def pose(self) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Returns where the tool is [3] and its roll, pitch, yaw."""
