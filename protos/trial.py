@@ -54,14 +54,21 @@ class Outcome(StrEnum):
 
 
 class Fallback(StrEnum):
-    """What was commanded when no fresh plan was ready in time."""
+    """What was commanded instead of a fresh plan."""
 
     NONE = "none"
     SHIFTED = "shifted"
     HOLD = "hold"
+    OPERATOR = "operator"
+    """A person steered."""
 
 
-FALLBACK_CODES = {Fallback.NONE: 0, Fallback.SHIFTED: 1, Fallback.HOLD: 2}
+FALLBACK_CODES = {
+    Fallback.NONE: 0,
+    Fallback.SHIFTED: 1,
+    Fallback.HOLD: 2,
+    Fallback.OPERATOR: 3,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +201,7 @@ def step_fields(spec: RobotSpec) -> tuple[FieldSpec, ...]:
             "std over the Q ensemble of the chosen action; NaN likewise",
         ),
         ("weights_version", "int64", "version that planned the step; 0 for none"),
-        ("fallback", "uint8", "0 none, 1 shifted plan, 2 hold"),
+        ("fallback", "uint8", "0 none, 1 shifted plan, 2 hold, 3 operator"),
         ("clamped", "bool", "the safety gate changed the action"),
     )
     return (

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from robot.observation import Observation
 
 
+SUCCESS = 1.0
+"""Reward of a step that solves the task."""
+
+
 class RobotFault(RuntimeError):
     """Motion stopped and stays stopped until a person clears it; `code` names the cause."""
 

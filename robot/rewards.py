@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from robot.interfaces import SUCCESS
 from robot.observation import Observation
-
-SUCCESS = 1.0
 
 
 def _needed(truth: Mapping[str, Any] | None, task: str) -> Mapping[str, Any]:

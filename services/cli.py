@@ -72,6 +72,10 @@ COMMANDS: Mapping[str, Command] = {
             "score": "detectors from the camera against the simulator's truth",
         },
     ),
+    "record": Command(
+        module="services.commands.record",
+        summary="Record trials that a person steers, by keyboard or gamepad; --robot sim or xarm7.",
+    ),
     "calibrate": Command(
         module="services.commands.calibrate",
         summary="Find camera pose and colours by carrying an object over a grid; --robot sim.",
@@ -96,6 +100,7 @@ EXPECTED: Mapping[str, ExitCode] = {
     "services.process.CannotStart": ExitCode.CANNOT_START,
     "services.client.LearnerRefused": ExitCode.CANNOT_START,
     "protos.trial.SpecMismatch": ExitCode.CANNOT_START,
+    "services.terminal.NotATerminal": ExitCode.CANNOT_START,
     "learner.durable.StoreLocked": ExitCode.CANNOT_START,
     "learner.ledger.StoreVersionMismatch": ExitCode.CANNOT_START,
     "services.client.AccessDenied": ExitCode.CANNOT_START,

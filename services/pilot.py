@@ -84,6 +84,25 @@ class RandomPilot:
         return np.zeros((0, self._action_size), np.float32)
 
 
+class StillPilot:
+    """Keeps still: where only a person steers."""
+
+    def __init__(self, action_size: int) -> None:
+        self._action_size = action_size
+
+    def reset(self) -> None:
+        """Has nothing to forget."""
+
+    def act(self, observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
+        """Returns the action that holds. {name: [*shape]}"""
+        del observation, is_eval
+        return RandomChoice(action=np.zeros(self._action_size, np.float32))
+
+    def rest_of_plan(self) -> np.ndarray:
+        """Returns nothing: nothing is planned. [0, A]"""
+        return np.zeros((0, self._action_size), np.float32)
+
+
 def fault_of(choice: Choice) -> RobotFault | None:
     """Returns the fault that a number of `choice` which is not finite is; None for a sane one."""
     if not np.isfinite(choice.action).all():

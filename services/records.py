@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from protos.trial import Outcome, Provenance, RobotSpec
+from robot.interfaces import SUCCESS
 
 LOST_END = "the loop died during the trial"
 MAX_WEIGHTS_VERSION = (1 << 23) - 1
@@ -54,9 +55,26 @@ class TrialEnd:
     """Which trial of this ring it is, from 1."""
     outcome: Outcome
     abort_reason: str = ""
+    is_overruled: bool = False
+    """A person says `outcome`, other than the rewards recorded before: `overruled` changes them."""
 
 
 Record = TrialBegin | StepRecord | TrialEnd
+
+
+def overruled(rewards: np.ndarray, outcome: Outcome) -> np.ndarray:
+    """Returns the rewards of a trial made to say what a person says of it.
+
+    Args:
+        rewards: As they were recorded, float32; 1 is success. [L]
+        outcome: Success makes the last step one, if none is; failure takes success back.
+    """
+    changed = rewards.copy()
+    if outcome is Outcome.FAILURE:
+        changed[rewards >= SUCCESS] = 0.0
+    elif outcome is Outcome.SUCCESS and not (rewards >= SUCCESS).any():
+        changed[-1:] = SUCCESS
+    return changed
 
 
 class RecordSource(Protocol):

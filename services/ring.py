@@ -105,10 +105,11 @@ class RingWriter:
         self._write(KIND_STEP, *ring.last_trial, b"", arrays)
         self._index += 1
 
-    def end(self, outcome: Outcome, abort_reason: str = "") -> None:
-        """Writes the end of the open trial."""
+    def end(self, outcome: Outcome, abort_reason: str = "", *, is_overruled: bool = False) -> None:
+        """Writes the end of the open trial; see `TrialEnd`."""
         assert self._ring.has_open_trial, "no trial is open"
-        text = json.dumps({"outcome": outcome.value, "abort_reason": abort_reason[:600]}).encode()
+        said = {"abort_reason": abort_reason[:600], "is_overruled": is_overruled}
+        text = json.dumps({"outcome": outcome.value, **said}).encode()
         complete = 0 if outcome is Outcome.ABORTED else 1
         self._write(KIND_END, *self._ring.last_trial, text, {}, complete=complete)
 
@@ -280,9 +281,7 @@ class RingReader:
         spec, kind, number = self._ring.spec, int(slot["kind"]), int(slot["number"])
         if kind == KIND_END:
             said = json.loads(text)
-            return TrialEnd(
-                number=number, outcome=Outcome(said["outcome"]), abort_reason=said["abort_reason"]
-            )
+            return TrialEnd(number=number, **{**said, "outcome": Outcome(said["outcome"])})
         seen = {f.name: np.asarray(slot[SEEN + f.name]) for f in spec.observations}
         if kind == KIND_STEP:
             columns = {f.name: np.asarray(slot[COLUMN + f.name]) for f in step_fields(spec)}

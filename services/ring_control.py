@@ -43,6 +43,10 @@ class LoopState(enum.IntEnum):
     DONE = 5
     STOPPED = 6
     FAULT = 7
+    WAITING_FOR_OPERATOR = 8
+    """A person has to let the next trial begin."""
+    WAITING_FOR_VERDICT = 9
+    """A person has to say how the trial went."""
 
 
 class Word:
@@ -95,6 +99,10 @@ class Control:
     """Versions that the loop refused to use."""
     last_refused = Word(56)
     _fault_bytes = Word(57)
+    trial_number = Word(58)
+    """Trials that a person watched begin, the one that is on included."""
+    trial_says = Word(59)
+    """What the reward says of the trial that waits for a verdict, a `Verdict`; 0 while none."""
 
     # The recorder.
     recorder_heartbeat_ns = Word(80)
@@ -111,6 +119,17 @@ class Control:
     # The supervisor.
     is_stop_requested = Word(112)
     """1 once the loop shall end, in the middle of a trial if need be."""
+
+    # The operator's desk, in the process that owns the terminal.
+    operator_beat_ns = Word(120)
+    """When the command was last meant."""
+    operator_command = Word(121)
+    """A packed action while a person steers, else 0 (`services/overseer.py`)."""
+    _operator_verdict = Word(122)
+    operator_go = Word(123)
+    """Number of the newest trial that a person lets begin."""
+    is_paused = Word(124)
+    """1 while the arm shall hold."""
 
     def __init__(self, page: np.ndarray) -> None:
         self.words = page[:_TEXT_OFFSET].view(np.int64)
@@ -176,6 +195,15 @@ class Control:
     def set_trained(self, version: int, ledger_seq: int) -> None:
         """Says that weights of `version` are all that comes of the ledger up to a row."""
         self._trained = _pack(version, ledger_seq, _SEQ_BITS)
+
+    @property
+    def operator_verdict(self) -> tuple[int, int]:
+        """Number of the trial that a person has judged, and the `Verdict`; (0, 0) for none."""
+        return _unpack(self._operator_verdict, _SEQ_BITS)
+
+    def set_operator_verdict(self, number: int, verdict: int) -> None:
+        """Says what a person says of a trial."""
+        self._operator_verdict = _pack(number, verdict, _SEQ_BITS)
 
     def set_link(self, state: LinkState) -> None:
         """Says whether the learner answers; the time of the last change is kept."""

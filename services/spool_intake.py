@@ -13,9 +13,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from protos import codec
 from protos.trial import Outcome, RobotSpec, TrialRejected, check_trial_id, step_fields
-from services.records import LOST_END, Record, StepRecord, TrialBegin
+from services.records import LOST_END, Record, StepRecord, TrialBegin, overruled
 from services.spool_db import SpoolCorrupt, header_sha256, read_trial, row_sha256, settle
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class Intake:
             self._step(record)
         else:
             if not self._is_ignoring:
+                if record.is_overruled:
+                    self._overrule_open(record.outcome)
                 self.finish_open(record.outcome, record.abort_reason)
             self._is_ignoring = False
 
@@ -109,6 +113,29 @@ class Intake:
             "UPDATE trials SET num_bytes = num_bytes + ? WHERE seq = ?",
             (len(observation) + len(step), seq),
         )
+
+    def _overrule_open(self, outcome: Outcome) -> None:
+        """Makes the rewards of the open trial say what a person says of it."""
+        found = self._db.execute(
+            "SELECT seq, trial_id, header FROM trials WHERE state = 'open' AND gap = ''"
+        ).fetchone()
+        if found is None:
+            return
+        seq, trial_id, header = found
+        fields = step_fields(RobotSpec.from_json(json.dumps(json.loads(header)["spec"])))
+        rows = self._db.execute(
+            "SELECT t, observation, step FROM rows WHERE trial_seq = ? AND t > 0 ORDER BY t", (seq,)
+        ).fetchall()
+        steps = [codec.unpack_row(fields, step) for _, _, step in rows]
+        said = np.array([step["reward"] for step in steps], np.float32)
+        for (t, observation, _), step, reward in zip(
+            rows, steps, overruled(said, outcome), strict=True
+        ):
+            packed = codec.pack_row(fields, step | {"reward": reward})
+            self._db.execute(
+                "UPDATE rows SET step = ?, sha256 = ? WHERE trial_seq = ? AND t = ?",
+                (packed, row_sha256(trial_id, t, observation, packed), seq, t),
+            )
 
     def finish_open(self, outcome: Outcome, abort_reason: str) -> str | None:
         """Ends the open trial and checks it; returns its id, None if none was open."""

@@ -6,43 +6,43 @@ Time. Tick k is due at start + k * period and never moves. Each tick takes an ob
 and commands at once. A plan that is ready after the next deadline is still commanded at once, and
 its step is marked `deadline_missed`; until then the arm holds the last target, which is bounded by
 one action. The next observation is then taken at the first deadline after the command, so that
-every action has had time to act before it is scored. A tick that comes so late that a plan of the
-usual length would miss the deadline, though it would otherwise keep it, is not planned: it gets the
-rest of the last plan (`shifted`), and once that is used up it holds, but never twice in a row: then
-it plans, late or not. Too many misses in a row abort the trial: a planner that is always late
-steers by what was.
+every action has had time to act before it is scored. What is commanded at a late tick
+`services/deciding.py` tells. Too many misses in a row abort the trial: a planner that is always
+late steers by what was.
 
-Sight. Nothing is planned from an observation that the robot calls stale: the arm holds until a
-camera shows something new. A fault of a camera, like any other, aborts the trial and latches, and
-so does a decision that is not finite, however little it would have been trusted.
+Faults. One of a camera, like any other, aborts the trial and latches, and so does a decision that
+is not finite, however little it would have been trusted.
+
+People. A person may steer instead of the pilot, pause, and judge (`services/overseer.py`). A pause
+is one step that holds for as long as it lasts. A judgement ends the trial and stands above the
+reward; without one, the person is asked when the trial is over.
 """
 
 from __future__ import annotations
 
 import gc
-import math
-import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, step_fields
+from protos.trial import Outcome, Provenance, step_fields
 from robot.clock import Clock, Tick, Ticker
-from robot.env import Applied, RobotEnv
-from robot.interfaces import RobotFault
+from robot.env import RobotEnv
+from robot.interfaces import SUCCESS, RobotFault
 from robot.observation import Observation
-from services.pilot import Pilot, fault_of
-from services.ring import RingWriter
+from services.deciding import Decider
+from services.overseer import Nobody, Overseer, Verdict, Wish
+from services.pilot import Pilot
 from services.ring_control import Control, LoopState
 from services.trial_summary import TrialSummary
 
 STOPPED = "stopped by request"
-_NUM_PLANS_REMEMBERED = 9
+DISCARDED = "discarded by a person"
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +76,31 @@ class TrialResult:
     """The robot's latched fault, if one ended the trial."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Decided:
-    action: np.ndarray
-    planned_ns: int
-    version: int
-    value: float = float("nan")
-    uncertainty: float = float("nan")
-    fallback: Fallback = Fallback.NONE
+class TrialWriter(Protocol):
+    """Takes a trial as it happens; never waits. `RingWriter` is one."""
+
+    def begin(
+        self, trial_id: str, provenance: Provenance, observation: Mapping[str, np.ndarray]
+    ) -> object:
+        """Takes what is known before the first step. {name: [*shape]}"""
+        ...
+
+    def step(
+        self, columns: Mapping[str, np.ndarray], observation: Mapping[str, np.ndarray]
+    ) -> None:
+        """Takes one finished step and the observation it led to. {name: [*shape]}"""
+        ...
+
+    def end(self, outcome: Outcome, abort_reason: str = "", *, is_overruled: bool = False) -> None:
+        """Ends the trial.
+
+        Args:
+            outcome: How it ended.
+            abort_reason: Why it was aborted, if it was.
+            is_overruled: Whether a person says `outcome`, other than the rewards taken so far:
+                they are to be made to say it too (`services.records.overruled`).
+        """
+        ...
 
 
 class TrialRunner:
@@ -96,6 +113,7 @@ class TrialRunner:
         control: Where counts and the heartbeat go.
         limits: When to cut or withhold.
         should_stop: Asked between two steps; the trial is aborted when it says so.
+        overseer: Asked what the person wants; None where nobody watches.
     """
 
     def __init__(
@@ -103,10 +121,11 @@ class TrialRunner:
         *,
         env: RobotEnv,
         clock: Clock,
-        writer: RingWriter,
+        writer: TrialWriter,
         control: Control,
         limits: TrialLimits,
         should_stop: Callable[[], bool],
+        overseer: Overseer | None = None,
     ) -> None:
         self._env = env
         self._clock = clock
@@ -118,10 +137,9 @@ class TrialRunner:
         self._ticker = Ticker(clock, self._period_ns)
         self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
-        self._plan_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
-        self._work_ns: deque[int] = deque(maxlen=_NUM_PLANS_REMEMBERED)
-        self._has_held = False
-        self._rest = np.zeros((0, env.spec.action_size), np.float32)
+        self._decider = Decider(env, clock, limits.max_uncertainty)
+        self._overseer = overseer or Nobody()
+        self._verdict = Verdict.NONE
         self._summary = TrialSummary()
         self._is_success = False
 
@@ -131,7 +149,8 @@ class TrialRunner:
         The ring must have room for a trial. A fault of the robot stops the arm, aborts the trial
         and is returned, not raised.
         """
-        self._summary, self._is_success = TrialSummary(), False
+        self._summary, self._is_success, self._verdict = TrialSummary(), False, Verdict.NONE
+        self._overseer.begin()
         has_begun, fault, reason = False, None, ""
         try:
             self._env.reset(order.provenance.seed, order.provenance.position_index)
@@ -143,6 +162,7 @@ class TrialRunner:
                 has_begun = True
                 reason = self._steps(order, pilot, tick, seen)
                 self._env.rest()
+            reason = reason or self._judge()
         except RobotFault as raised:
             # Said before anything else: a loop killed from here on must not be started again.
             self._control.fault = str(raised)
@@ -150,10 +170,15 @@ class TrialRunner:
             fault, reason = raised, f"robot fault {raised}"
             self._env.stop()
         outcome = Outcome.SUCCESS if self._is_success else Outcome.FAILURE
+        is_overruled = self._verdict in _SAYS and (self._verdict is Verdict.SUCCESS) != (
+            self._is_success
+        )
+        if is_overruled:
+            outcome = _SAYS[self._verdict]
         if reason:
             outcome = Outcome.ABORTED
         if has_begun:
-            self._writer.end(outcome, reason)
+            self._writer.end(outcome, reason, is_overruled=is_overruled and not reason)
         return TrialResult(
             outcome=outcome,
             summary=self._summary,
@@ -163,22 +188,33 @@ class TrialRunner:
 
     def _steps(self, order: TrialOrder, pilot: Pilot, tick: Tick, seen: Observation) -> str:
         """Runs the steps; returns why the trial was aborted, empty if it was not."""
-        spec, self._rest, self._has_held = self._env.spec, self._rest[:0], False
+        spec, version = self._env.spec, order.provenance.weights_version
+        self._decider.begin()
         missed_in_a_row = 0
         for index in range(spec.max_steps):
-            decided = self._decide(tick, seen, pilot, order)
+            wish = self._overseer.look()
+            decided = self._decider.decide(
+                tick, seen, pilot, wish, version=version, is_eval=order.is_eval
+            )
             applied = self._env.apply(decided.action)
             is_missed = applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
             self._control.num_missed += is_missed
             missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
 
             next_tick, next_seen = self._observe(after_ns=applied.t_commanded_ns)
+            while wish.is_paused and not self._should_stop():
+                self._env.hold()
+                next_tick, next_seen = self._observe()
+                wish = self._overseer.look()
             reward, is_terminated = self._env.outcome_of(next_seen)
-            is_truncated = index == spec.max_steps - 1 and not is_terminated
+            self._verdict = self._overseer.look().verdict
+            if self._verdict is Verdict.SUCCESS:
+                reward = SUCCESS
+            is_truncated = not is_terminated and (
+                index == spec.max_steps - 1 or self._verdict in _SAYS
+            )
             self._is_success |= self._env.reward.is_success(reward)
             values: dict[str, Any] = {
-                "action": decided.action,
-                "action_executed": applied.executed,
                 "reward": reward,
                 "terminated": is_terminated,
                 "truncated": is_truncated,
@@ -186,7 +222,10 @@ class TrialRunner:
                 "t_observed_ns": seen.t_observed_ns,
                 "deadline_missed": is_missed,
             }
-            self._record(values | _fate(decided, applied), next_seen)
+            self._record(values | decided.fate(applied), next_seen)
+            if self._verdict is Verdict.DISCARD:
+                self._env.hold()
+                return DISCARDED
             if is_terminated or is_truncated:
                 return ""
             if missed_in_a_row >= self._limits.max_missed_in_a_row:
@@ -211,50 +250,20 @@ class TrialRunner:
                 raise self._env.latch(RobotFault("observation_not_finite", f"{name} is not finite"))
         return tick, seen
 
-    def _decide(self, tick: Tick, seen: Observation, pilot: Pilot, order: TrialOrder) -> _Decided:
-        began_ns = self._clock.now_ns()
-        if seen.is_stale:
-            return self._hold(began_ns)
-        if self._would_be_late(began_ns - tick.scheduled_ns):
-            return self._fall_back(began_ns, order.provenance.weights_version)
-        choice = pilot.act(seen.fields, is_eval=order.is_eval)
-        planned_ns = self._clock.now_ns()
-        if (fault := fault_of(choice)) is not None:
-            raise self._env.latch(fault)
-        self._plan_ns.append(planned_ns - began_ns)
-        self._work_ns.append(planned_ns - tick.scheduled_ns - tick.late_ns)
-        self._has_held = False
-        self._rest = pilot.rest_of_plan()
-        limit, uncertainty = self._limits.max_uncertainty, choice.uncertainty
-        is_held = limit is not None and uncertainty is not None and uncertainty > limit
-        return _Decided(
-            action=np.zeros_like(choice.action) if is_held else _bounded(choice.action),
-            planned_ns=planned_ns,
-            version=order.provenance.weights_version,
-            value=math.nan if choice.value is None else choice.value,
-            uncertainty=math.nan if uncertainty is None else uncertainty,
-            fallback=Fallback.HOLD if is_held else Fallback.NONE,
-        )
+    def _judge(self) -> str:
+        """Waits for the person's verdict; returns why the trial is aborted, empty if it is not.
 
-    def _would_be_late(self, elapsed_ns: int) -> bool:
-        """Whether a plan would miss this deadline only because the tick came late."""
-        if not self._plan_ns or self._has_held:
-            return False
-        is_fast_enough = statistics.median(self._work_ns) <= self._period_ns
-        return is_fast_enough and elapsed_ns + statistics.median(self._plan_ns) > self._period_ns
-
-    def _fall_back(self, now_ns: int, version: int) -> _Decided:
-        if not len(self._rest):
-            return self._hold(now_ns)
-        action, self._rest = _bounded(self._rest[0]), self._rest[1:]
-        return _Decided(
-            action=action, planned_ns=now_ns, version=version, fallback=Fallback.SHIFTED
-        )
-
-    def _hold(self, now_ns: int) -> _Decided:
-        self._has_held = True
-        still = np.zeros(self._env.spec.action_size, np.float32)
-        return _Decided(action=still, planned_ns=now_ns, version=0, fallback=Fallback.HOLD)
+        Asked to stop meanwhile, what the reward says stands.
+        """
+        wish = Wish(verdict=self._verdict)
+        while wish.verdict is Verdict.NONE and not self._should_stop():
+            wish = self._overseer.ask(is_success=self._is_success)
+            if wish.verdict is Verdict.NONE:
+                self._control.loop_state = LoopState.WAITING_FOR_VERDICT
+                self._control.loop_heartbeat_ns = time.monotonic_ns()
+                time.sleep(_LOOK_S)
+        self._verdict = wish.verdict
+        return DISCARDED if wish.verdict is Verdict.DISCARD else ""
 
     def _record(self, values: Mapping[str, Any], next_seen: Observation) -> None:
         columns = {n: np.asarray(values[n], dtype) for n, dtype in self._dtypes.items()}
@@ -262,21 +271,7 @@ class TrialRunner:
         self._summary.add(columns)
 
 
-def _bounded(action: np.ndarray) -> np.ndarray:
-    """Clips to [-1, 1]. What is not finite goes to the gate as it is: it latches. [A]"""
-    return np.clip(action, -1.0, 1.0) if np.isfinite(action).all() else action
-
-
-def _fate(decided: _Decided, applied: Applied) -> dict[str, Any]:
-    return {
-        "t_planned_ns": decided.planned_ns,
-        "t_commanded_ns": applied.t_commanded_ns,
-        "plan_value": decided.value,
-        "plan_uncertainty": decided.uncertainty,
-        "weights_version": decided.version,
-        "fallback": FALLBACK_CODES[decided.fallback],
-        "clamped": applied.clamped,
-    }
+_SAYS = {Verdict.SUCCESS: Outcome.SUCCESS, Verdict.FAILURE: Outcome.FAILURE}
 
 
 @contextmanager

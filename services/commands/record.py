@@ -1,0 +1,178 @@
+"""`offworld record`: trials that a person steers, into the store that a learner starts from."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from learner.store import TrialStore
+from protos.trial import Trial
+from robot.cell import CellConfig
+from robot.clock import MonotonicClock
+from robot.interfaces import RobotFault
+from robot.sim.config import SimConfig
+from robot.teleop import TeleopConfig
+from services import config, console, desk_texts
+from services.actor_config import ActorConfig
+from services.actor_folder import ActorFolder
+from services.actor_robot import make_env, robot_spec
+from services.commands.flags import DEFAULT_STORE
+from services.kept_guard import KeptGuard
+from services.operator_desk import Desk, DeskThread, stop_through_guard
+from services.process import CannotStart, ExitCode, StopFlag, software_version
+from services.recording import Recording, Session
+from services.ring_control import PAGE_BYTES, Control
+from services.terminal import Keyboard
+
+_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig:
+    """Records trials that you steer from this terminal, and commits them to a store."""
+
+    store: Path = DEFAULT_STORE
+    """Folder of the store; made if it is not there."""
+    trials: int | None = None
+    """Trials to record; discarded ones do not count. None to go on until you end it."""
+    robot: Literal["sim", "xarm7"] = "sim"
+    """`sim` is the simulated xArm 7, `xarm7` the real one, behind its guard."""
+    teleop: TeleopConfig = field(default_factory=TeleopConfig)
+    """How keys and sticks feel."""
+    operator: str = "operator"
+    """Who steers, for the trials' provenance."""
+    seed: int = 0
+    """Decides every reset, with the number of trials that the store has seen."""
+
+    sim: SimConfig = field(default_factory=SimConfig)
+    """The simulated workspace, for `sim`."""
+    calibration: Path | None = None
+    """File of `offworld calibrate`: rewards come from the camera then. None for the simulator's
+    truth; `xarm7` has none."""
+    ip: str | None = None
+    """Address of the real arm's controller; none for the one in `limits`."""
+    camera: tuple[str, ...] = ()
+    """Cameras of the real arm, as for `offworld actor`."""
+    limits: Path | None = None
+    """File of what the real arm's guard holds it to, as deploy/configs/limits-xarm7.toml."""
+    cell: CellConfig = field(default_factory=CellConfig)
+    """The task at the real arm."""
+    spool: Path = Path("runs/spool")
+    """The folder of the real arm's actor: its guard works there, and no actor may run."""
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trials < 1:
+            raise ValueError(f"trials must be positive or none, got {self.trials}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+
+    def actor(self) -> ActorConfig:
+        """Returns the actor whose robot this is."""
+        return ActorConfig(
+            robot=self.robot,
+            sim=self.sim,
+            calibration=self.calibration,
+            ip=self.ip,
+            camera=self.camera,
+            limits=self.limits,
+            cell=self.cell,
+            spool=self.spool.absolute(),
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Records until there are enough trials, or the person ends it."""
+    settings = config.load(RecordConfig, argv, prog="offworld record")
+    stop = StopFlag()
+    stop.set_on_signals()
+    # A terminal that hangs up is an end like another: the arm is stopped, the settings put back.
+    signal.signal(signal.SIGHUP, lambda _number, _frame: stop.set())
+    actor = settings.actor()
+    spec = robot_spec(actor)
+    control = Control(np.zeros(PAGE_BYTES, np.uint8))
+    was_stopped = False
+
+    def stop_arm() -> None:
+        nonlocal was_stopped
+        was_stopped = True
+        if not actor.is_simulated:
+            stop_through_guard(actor.spool / "run")
+        stop.set()
+
+    with contextlib.ExitStack() as ending:
+        store = TrialStore.open(settings.store)
+        ending.callback(store.close)
+        keyboard = ending.enter_context(Keyboard())
+        guard = ending.enter_context(_guarded(actor, stop))
+        clock = MonotonicClock()
+        env = make_env(actor, clock)
+        ending.callback(env.close)
+        ending.callback(env.stop)
+        desk = Desk(
+            control,
+            spec,
+            settings.teleop,
+            say=console.say,
+            end=stop.set,
+            stop=stop_arm,
+            is_always_steering=True,
+        )
+        console.say(desk_texts.KEYS)
+        session = Session(
+            actor=settings.operator,
+            incarnation=uuid.uuid4().hex,
+            software=software_version(),
+            seed=settings.seed,
+            num_trials=settings.trials,
+        )
+        recording = Recording(
+            session,
+            env,
+            clock,
+            store,
+            control,
+            should_stop=lambda: stop.is_set,
+            look=lambda: _look_at(guard),
+        )
+        with DeskThread(desk, keyboard):
+            recording.run(_say_trial)
+    if was_stopped:
+        raise RobotFault("stopped", "a person stopped the arm")
+    return ExitCode.DONE
+
+
+def _say_trial(trial: Trial, number: int) -> None:
+    console.say(f"committed {number}: {trial.trial_id} {trial.outcome}, {trial.num_steps} steps")
+
+
+@contextlib.contextmanager
+def _guarded(actor: ActorConfig, stop: StopFlag) -> Iterator[KeptGuard | None]:
+    """Keeps the guard of a real arm, serving; None for a simulated one."""
+    if actor.limits is None or actor.is_simulated:
+        yield None
+        return
+    with ActorFolder(actor.spool) as folder:
+        guard = KeptGuard(folder, actor.limits.absolute(), actor.ip)
+        try:
+            while not guard.is_serving:
+                _look_at(guard)
+                if stop.is_set:
+                    raise CannotStart("asked to stop before the guard served")
+                time.sleep(_LOOK_S)
+            yield guard
+        finally:
+            guard.stop()
+
+
+def _look_at(guard: KeptGuard | None) -> None:
+    """Starts the guard the first time; raises once it has ended."""
+    if guard is not None and (code := guard.look()) is not None:
+        raise CannotStart(f"the guard of the arm ended, exit {code}: its log above says why")
