@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MUJOCO_GL ?= egl
 
-.PHONY: demo demo-seeds test lint types unit chaos bench detectors protos system clean
+.PHONY: demo demo-seeds test lint types unit chaos faults bench detectors protos system clean
 
 demo: $(STAMP) system
 	$(BIN)/offworld demo
@@ -27,6 +27,9 @@ unit: $(STAMP) system
 
 chaos: $(STAMP) system
 	$(BIN)/python -m pytest -q -m slow
+
+faults: $(STAMP) system
+	$(BIN)/python -m tests.faults
 
 bench: $(STAMP) system
 	$(BIN)/python -m tests.bench

@@ -5,8 +5,9 @@ waits. Every target of the loop is checked again, though the loop's own gate has
 limit is never sent and latches a fault, as it means that the loop is broken. Targets that keep the
 limits are sent along a path whose speed and acceleration are bounded by the guard's own clock.
 
-While targets are due, silence of two periods makes the arm hold where it is, and silence of a
-second, or a loop that is gone, latches. A latched fault lies on disk until a person clears it.
+While the arm moves, silence of two periods makes it hold where it is, and silence of a second, or a
+loop that is gone, latches; on the way to a start a loop sends no targets, but says that it waits. A
+latched fault lies on disk until a person clears it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 from robot.clock import Clock
 from robot.fault_store import FaultLatch, FaultStore
-from robot.guard_checks import ArmWatch, TargetCheck, check_finite, in_words
+from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck, check_reset
 from robot.guard_limits import GuardLimits
 from robot.guard_steering import Steering
 from robot.guard_wire import Phase, Report
@@ -26,12 +27,7 @@ from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
 
-LOOP_GONE_S = 1.0  # silence that latches while targets are due
-HOLD_PERIODS = 2
-"""Silence, in periods of the loop, after which the arm holds."""
-_AHEAD_NS = 10_000_000
-_SETTLED_NS = 200_000_000
-_RESET_NS = 30_000_000_000
+_SETTLED_NS, _RESET_NS = 200_000_000, 30_000_000_000
 _TARGETS_COUNT = (Phase.READY, Phase.MOVING, Phase.HELD)
 
 
@@ -58,12 +54,12 @@ class Guard:
         self._arm, self._limits, self._clock = arm, limits, clock
         self._latched = FaultLatch(faults)
         self._watch = ArmWatch(arm, limits, clock)
-        self._check = TargetCheck(limits)
+        self._check, self._loop = TargetCheck(limits), LoopWatch()
         self._steering = Steering(arm, limits, clock)
-        self._is_connected = False
+        self._is_connected = self._is_reset_held = False
         self._phase = Phase.IDLE if self._latched.fault is None else Phase.LATCHED
         self._period_ns: int | None = None
-        self._heard_ns = self._settled_ns = self._reset_until_ns = 0
+        self._settled_ns = self._reset_until_ns = 0
         self._seq = self._reset_number = self._reset_asked = 0
         self._num_holds = self._num_ignored = self._num_acks = 0
 
@@ -106,7 +102,7 @@ class Guard:
             raise LimitsRefused("another loop drives this arm")
         if excess := self._limits.excess_of(period_ns * 1e-9, limits):
             raise LimitsRefused("\n".join(["the loop goes further than the guard:", *excess]))
-        self._period_ns = period_ns
+        self._period_ns = self._loop.period_ns = period_ns
         self._steering.set_period(period_ns)
         self._seq = self._reset_number = 0
 
@@ -130,21 +126,15 @@ class Guard:
         if self._phase is Phase.LATCHED or self._period_ns is None:
             self._num_ignored += 1
             return
-        goal = ToolTarget(position_m=pose.position_m, gripper_opening=pose.gripper_opening)
         try:
-            check_finite(goal)
-            if not (self._limits.contains(goal.position_m) and 0 <= goal.gripper_opening <= 1):
-                raise RobotFault("start_outside_box", f"start pose {pose} is outside the box")
             here = self._watch.look().position_m
-            if not self._limits.contains(here, self._limits.reset_reach_m):
-                raise RobotFault(
-                    "too_far_to_reset", f"bring the tool nearer, from {in_words(here)} m"
-                )
+            goal = check_reset(self._limits, pose, here)
         except RobotFault as fault:
             self._latch(fault)
             return
         now_ns = self._clock.now_ns()
-        self._reset_asked, self._settled_ns = number, now_ns
+        self._reset_asked, self._settled_ns, self._is_reset_held = number, now_ns, False
+        self._loop.heard(now_ns, now_ns)
         self._reset_until_ns = now_ns + _RESET_NS
         self._steering.start(here, goal, over=self._limits.crossing_height_m)
         self._phase = Phase.RESETTING
@@ -169,11 +159,15 @@ class Guard:
         except RobotFault as fault:
             self._latch(fault)
             return
-        if not -_AHEAD_NS <= now_ns - t_ns <= HOLD_PERIODS * self._period_ns:
+        if not self._loop.heard(t_ns, now_ns):
             self._num_ignored += 1
             return
-        self._heard_ns, self._phase = now_ns, Phase.MOVING
+        self._phase = Phase.MOVING
         self._guarded(self._steering.go_on)
+
+    def wait(self, t_ns: int) -> None:
+        """Takes note that the loop was there at `t_ns`, and waited for the end of a reset."""
+        self._loop.heard(t_ns, self._clock.now_ns())
 
     def rest(self) -> None:
         """Expects no more targets: the trial is over, and the arm stays where it was sent."""
@@ -188,8 +182,8 @@ class Guard:
             by: Who asked.
             is_kept: Whether the fault goes to disk though nothing was moving.
         """
-        fault = RobotFault("stopped", f"motion was stopped by {by}")
-        self._latch(fault, is_kept=is_kept or self.is_moving)
+        is_kept = is_kept or self.is_moving
+        self._latch(RobotFault("stopped", f"motion was stopped by {by}"), is_kept=is_kept)
 
     def acknowledge(self) -> RobotFault | None:
         """Clears the latched fault on a person's behalf; returns it, or None if there was none.
@@ -201,10 +195,11 @@ class Guard:
         if fault is None:
             return None
         try:
-            if not self._is_connected:
+            with contextlib.suppress(RobotFault):  # an error that clearing may take away
                 self._arm.connect()
-                self._is_connected = True
             self._arm.clear_fault()
+            self._arm.connect()
+            self._is_connected = True
             if (left := self._arm.fault) is not None:
                 raise left.again()
             self._latched.clear()
@@ -227,12 +222,12 @@ class Guard:
 
     def shut_down(self) -> None:
         """Stops the arm and lets go of it; what is latched stays on disk, a mere end does not."""
-        if self._is_connected:
-            self._is_connected = False
-            try:
+        try:
+            if self._is_connected:
                 self._arm.stop()
-            finally:
-                self._arm.close()
+        finally:
+            self._is_connected = False
+            self._arm.close()
 
     def report(self) -> Report:
         """Returns how things are."""
@@ -263,24 +258,29 @@ class Guard:
         elif self._phase in (Phase.MOVING, Phase.HELD):
             self._watch.check_pose()
             self._watch.check_follows(self._steering.place)
-            self._watch_loop(now_ns)
+            is_silent = self._loop.is_silent(now_ns)
+            if self._phase is Phase.MOVING and is_silent:
+                self._phase = Phase.HELD
+                self._hold()
+            elif self._phase is Phase.MOVING:
+                self._steering.go_on()
 
-    def _watch_loop(self, now_ns: int) -> None:
-        assert self._period_ns is not None
-        silent_ns = now_ns - self._heard_ns
-        if silent_ns > LOOP_GONE_S * 1e9:
-            raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
-        if self._phase is Phase.MOVING and silent_ns > HOLD_PERIODS * self._period_ns:
-            self._num_holds += 1
-            self._phase = Phase.HELD
-            self._steering.halt(self._watch.stopping_place())
-        elif self._phase is Phase.MOVING:
-            self._steering.go_on()
+    def _hold(self) -> None:
+        self._num_holds += 1
+        self._steering.halt(self._watch.stopping_place())
 
     def _go_on_resetting(self, now_ns: int) -> None:
         goal = self._steering.goal
         if now_ns > self._reset_until_ns:
             raise RobotFault("reset_timeout", f"the arm does not come to rest at {goal}")
+        was_held, self._is_reset_held = self._is_reset_held, self._loop.is_silent(now_ns)
+        if self._is_reset_held:
+            if not was_held:
+                self._hold()
+            return
+        if was_held:
+            here = self._watch.look().position_m
+            self._steering.start(here, goal, over=self._limits.crossing_height_m)
         self._steering.go_on()
         if not (self._steering.is_there and self._watch.is_settled_at(goal)):
             self._settled_ns = now_ns

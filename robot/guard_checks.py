@@ -7,11 +7,15 @@ import math
 from robot.clock import Clock
 from robot.guard_limits import GuardLimits
 from robot.guard_path import PathAllowance, Place, clipped
-from robot.interfaces import Arm, ArmState, RobotFault, ToolTarget
+from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 
 # Rounding that a target may have and still keep a limit.
 _TOLERANCE = 1e-6
 _SILENT_NS = 250_000_000
+LOOP_GONE_S = 1.0  # silence that latches while the arm moves
+HOLD_PERIODS = 2
+"""Silence, in periods of the loop, after which the arm holds."""
+_AHEAD_NS = 10_000_000
 # So much path may come at once, as after a while in which this process did not run.
 _SAVED_S = 1.0
 _STILL_M_S = 0.005
@@ -76,6 +80,29 @@ class TargetCheck:
     def _full(self) -> PathAllowance:
         speed_m_s = self._limits.max_speed_m_s
         return PathAllowance(speed_m_s, speed_m_s * _SAVED_S)
+
+
+class LoopWatch:
+    """Knows how long the loop has been silent."""
+
+    def __init__(self) -> None:
+        self.period_ns = 0
+        """Time between two signs of life."""
+        self._heard_ns = 0
+
+    def heard(self, t_ns: int, now_ns: int) -> bool:
+        """Takes what the loop sent at `t_ns`; False if that is old, and no sign of life."""
+        is_new = -_AHEAD_NS <= now_ns - t_ns <= HOLD_PERIODS * self.period_ns
+        if is_new:
+            self._heard_ns = now_ns
+        return is_new
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Whether it is silent for so long that the arm holds; RobotFault if it is gone."""
+        silent_ns = now_ns - self._heard_ns
+        if silent_ns > LOOP_GONE_S * 1e9:
+            raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
+        return silent_ns > HOLD_PERIODS * self.period_ns
 
 
 class ArmWatch:
@@ -152,7 +179,7 @@ class ArmWatch:
             at + speed * seconds
             for at, speed in zip(self.state.position_m, self._velocity, strict=True)
         )
-        return clipped((x, y, z), self._limits.box_low_m, self._limits.box_high_m)
+        return x, y, z
 
     def is_settled_at(self, goal: ToolTarget) -> bool:
         """Whether the arm rests at `goal`, as far as what the gripper holds lets it close."""
@@ -175,6 +202,17 @@ def check_finite(target: ToolTarget) -> None:
     numbers = (*target.position_m, target.gripper_opening)
     if not all(math.isfinite(number) for number in numbers):
         raise RobotFault("target_not_finite", f"the loop sent {list(numbers)}")
+
+
+def check_reset(limits: GuardLimits, pose: StartPose, here: Place) -> ToolTarget:
+    """Returns where a reset from `here` to `pose` ends; RobotFault if it may not be made."""
+    goal = ToolTarget(position_m=pose.position_m, gripper_opening=pose.gripper_opening)
+    check_finite(goal)
+    if not (limits.contains(goal.position_m) and 0 <= goal.gripper_opening <= 1):
+        raise RobotFault("start_outside_box", f"start pose {pose} is outside the box")
+    if not limits.contains(here, limits.reset_reach_m):
+        raise RobotFault("too_far_to_reset", f"bring the tool nearer, from {in_words(here)} m")
+    return goal
 
 
 def in_words(place: Place) -> str:

@@ -76,10 +76,15 @@ class PathLimiter:
         self.place = clipped(place, low, high)
         self._way = (0.0, 0.0, 0.0)
 
+    def within(self, place: Place) -> Place:
+        """Returns the nearest place of the box."""
+        return clipped(place, self._low, self._high)
+
     def end_at(self, place: Place) -> None:
-        """Ends the path at another place of the box; the way there is as good as gone."""
+        """Ends the path at another place, cut to the box; the way there is as good as gone."""
+        place = self.within(place)
         self._allowance.spend(math.dist(place, self.place))
-        self.place = clipped(place, self._low, self._high)
+        self.place = place
         self._way = (0.0, 0.0, 0.0)
 
     def rest(self) -> None:

@@ -104,8 +104,11 @@ class Steering:
             self._send(self._path.toward(leg, now_ns))
 
     def halt(self, place: Place) -> None:
-        """Ends the path at `place`, inside the box, unless the arm is where it was sent already."""
-        if math.dist(place, self._path.place) > _THERE_M:
+        """Ends the path at `place`, unless the arm is where it was sent already.
+
+        A path that leads into the box from outside ends outside too, on its way.
+        """
+        if math.dist(self._path.within(place), self._path.place) > _THERE_M:
             self._path.end_at(place)
             self._send(self._path.place)
         self._path.rest()

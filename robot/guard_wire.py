@@ -1,8 +1,8 @@
 """What the control loop, a person's commands and the guard say to each other: fixed-size messages.
 
-They travel over a Unix socket that keeps messages apart (SOCK_SEQPACKET). Every message begins with
-two letters, the version and its kind, and each kind has one length; all else is refused with the
-reason. Times are monotonic nanoseconds, which all processes of a machine share.
+They travel over a Unix socket that keeps messages apart (SOCK_SEQPACKET). Each begins with two
+letters, version and kind, and each kind has one length; all else is refused with the reason. Times
+are monotonic nanoseconds, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ MAX_BYTES = 512
 """Longer than any message."""
 _MAGIC = b"OG"
 _HEADER = struct.Struct("<2sBB")
-_CODE_BYTES = 40
-_FAULT_BYTES = 256
-_ANSWER_BYTES = 400
+_CODE_BYTES, _FAULT_BYTES, _ANSWER_BYTES = 40, 256, 400
 
 
 class WireError(ValueError):
@@ -76,6 +74,13 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The loop is there and waits for the end of a reset; `t_ns` is when it said so."""
+
+    t_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rest:
     """The trial is over: no target comes before the next reset."""
 
@@ -123,7 +128,7 @@ class Report:
     num_acks: int = 0
 
 
-Message = Hello | Reset | Command | Rest | Stop | Close | Ack | Answer | Report
+Message = Hello | Reset | Command | Waiting | Rest | Stop | Close | Ack | Answer | Report
 
 _HELLO = struct.Struct("<q10d")
 _RESET = struct.Struct("<I4d")
@@ -259,10 +264,6 @@ def _text(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode(errors="ignore")
 
 
-def _nothing(_message: Message) -> tuple[Any, ...]:
-    return ()
-
-
 class _Layout(NamedTuple):
     kind: int
     body: struct.Struct
@@ -281,10 +282,11 @@ _LAYOUTS: dict[type, _Layout] = {
         lambda m: (m.seq, m.t_ns, *m.target.position_m, m.target.gripper_opening),
         _command,
     ),
-    Rest: _Layout(4, _EMPTY, _nothing, Rest),
-    Stop: _Layout(5, _EMPTY, _nothing, Stop),
-    Close: _Layout(6, _EMPTY, _nothing, Close),
-    Ack: _Layout(7, _EMPTY, _nothing, Ack),
+    Rest: _Layout(4, _EMPTY, lambda _: (), Rest),
+    Stop: _Layout(5, _EMPTY, lambda _: (), Stop),
+    Close: _Layout(6, _EMPTY, lambda _: (), Close),
+    Ack: _Layout(7, _EMPTY, lambda _: (), Ack),
+    Waiting: _Layout(8, struct.Struct("<q"), lambda m: (m.t_ns,), lambda t_ns: Waiting(t_ns=t_ns)),
     Answer: _Layout(
         16,
         _ANSWER,

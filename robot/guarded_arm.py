@@ -26,6 +26,7 @@ from robot.guard_wire import (
     Reset,
     Rest,
     Stop,
+    Waiting,
     WireError,
     pack,
     unpack,
@@ -163,11 +164,16 @@ class GuardedArm:
         """Has the guard lead the arm to `pose`; returns once it rests there."""
         self._check_ready()
         self._num_resets += 1
-        number = self._num_resets
+        number, said_ns = self._num_resets, self._clock.now_ns()
         self._send(Reset(number=number, pose=pose))
 
         def is_over() -> bool:
-            report = self._report
+            nonlocal said_ns
+            now_ns, report = self._clock.now_ns(), self._report
+            if now_ns - said_ns >= self._hello.period_ns // 2:
+                # The guard holds an arm whose loop does not even wait for it.
+                self._send(Waiting(t_ns=now_ns))
+                said_ns = now_ns
             return self.fault is not None or (report is not None and report.reset_number == number)
 
         self._wait(is_over, _RESET_NS, "the arm does not get to the start")

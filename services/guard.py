@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 SOCKET_FILE = "guard.sock"
 FAULT_FILE = "fault.json"
 LOCK_FILE = "guard.lock"
+RUN_FILE = "guard.toml"
 _CYCLE_NS = 10_000_000
 
 
@@ -72,6 +73,13 @@ class GuardRun:
     def write(self, path: Path) -> None:
         """Writes the file, replaced by rename."""
         write_aside(path, to_toml(self))
+
+    def read_limits(self) -> GuardLimits:
+        """Reads the cell's limits, with the arm's address; see the function of that name."""
+        limits = read_limits(self.limits)
+        if self.ip is None:
+            return limits
+        return dataclasses.replace(limits, xarm=dataclasses.replace(limits.xarm, ip=self.ip))
 
 
 def read_limits(path: Path) -> GuardLimits:
@@ -106,11 +114,7 @@ def run_guard(run: GuardRun, stop: StopFlag, make_arm: Callable[[GuardLimits, Cl
     be_urgent(run.niceness)
     with contextlib.ExitStack() as ending:
         try:
-            limits = read_limits(run.limits)
-            if run.ip is not None:
-                limits = dataclasses.replace(
-                    limits, xarm=dataclasses.replace(limits.xarm, ip=run.ip)
-                )
+            limits = run.read_limits()
             lock = FolderLock(run.folder / LOCK_FILE, f"the arm of {run.folder}")
         except (ConfigError, StoreLocked, OSError) as error:
             raise CannotStart(str(error)) from error

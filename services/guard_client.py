@@ -9,9 +9,14 @@ import socket
 from pathlib import Path
 
 from learner.durable import FolderLock, StoreLocked
+from robot.clock import MonotonicClock
 from robot.fault_store import FaultStore
+from robot.guard import AckRefused, Guard
 from robot.guard_wire import MAX_BYTES, Ack, Answer, Stop, WireError, pack, unpack
-from services.guard import FAULT_FILE, LOCK_FILE, SOCKET_FILE
+from services import guard
+from services.config import ConfigError
+from services.guard import FAULT_FILE, LOCK_FILE, RUN_FILE, SOCKET_FILE, GuardRun
+from services.process import CannotStart
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +53,10 @@ def ask_guard(folder: Path, message: Stop | Ack) -> Answer:
 
 
 def acknowledge(folder: Path) -> Answer:
-    """Clears the latched fault through the guard or, where none runs, on disk.
+    """Clears the latched fault, on disk and in the arm's controller: through the guard or, where
+    none runs, as the last one would have.
 
-    Without a guard nobody can ask the arm; the next guard does, when it connects.
+    While the cause is still there, or the arm does not answer, it is refused.
 
     Args:
         folder: SPOOL/run.
@@ -72,7 +78,9 @@ def acknowledge(folder: Path) -> Answer:
         if stored is None:
             return Answer(is_ok=True, text="no fault is latched")
         try:
-            faults.clear()
+            _clear(folder, faults)
+        except (AckRefused, ConfigError, CannotStart) as error:
+            return Answer(is_ok=False, text=str(error))
         except OSError as error:
             return Answer(is_ok=False, text=f"{faults.path} cannot be removed: {error}")
         logger.warning(
@@ -83,3 +91,16 @@ def acknowledge(folder: Path) -> Answer:
             stored.message,
         )
         return Answer(is_ok=True, text=f"cleared {stored.fault()}")
+
+
+def _clear(folder: Path, faults: FaultStore) -> None:
+    """Clears the fault as a guard does, so that the arm itself is asked; no arm, only the disk."""
+    file = folder / RUN_FILE
+    if not file.exists():
+        faults.clear()
+        return
+    limits, clock = GuardRun.read(file).read_limits(), MonotonicClock()
+    with contextlib.ExitStack() as ending:
+        guarding = Guard(guard.make_arm(limits, clock), limits, clock, faults)
+        ending.callback(guarding.shut_down)
+        guarding.acknowledge()

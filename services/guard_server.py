@@ -30,6 +30,7 @@ from robot.guard_wire import (
     Reset,
     Rest,
     Stop,
+    Waiting,
     WireError,
     pack,
     unpack,
@@ -173,6 +174,8 @@ class GuardServer:
                 self._guard.reset(message.number, message.pose)
             case Command() if peer.is_loop:
                 self._guard.command(message.seq, message.target, message.t_ns)
+            case Waiting() if peer.is_loop:
+                self._guard.wait(message.t_ns)
             case Rest() if peer.is_loop:
                 self._guard.rest()
             case Close():

@@ -15,13 +15,12 @@ from pathlib import Path
 from robot.fault_store import FaultStore
 from robot.interfaces import RobotFault
 from services.actor_folder import ActorFolder
-from services.guard import FAULT_FILE, SOCKET_FILE, GuardRun
+from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
 from services.kept_process import KeptProcess, describe_end
 from services.process import ExitCode
 
 logger = logging.getLogger(__name__)
 
-GUARD_RUN_FILE = "guard.toml"
 STOP_S = 10.0
 """A guard that connects to its arm right now hears of its end only after that."""
 
@@ -46,7 +45,7 @@ class KeptGuard:
         self._socket.unlink(missing_ok=True)
         self._faults = FaultStore(folder.run / FAULT_FILE)
         run = GuardRun(folder=folder.run, limits=limits, ip=ip, parent_pid=os.getpid())
-        file = folder.run / GUARD_RUN_FILE
+        file = folder.run / RUN_FILE
         run.write(file)
         self._process = KeptProcess(
             "guard",

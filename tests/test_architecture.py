@@ -63,6 +63,7 @@ MAY_PRINT = (
     "robot/doubles/realsense_device.py",
     "robot/doubles/xarm_controller.py",
     "tests/bench/",
+    "tests/faults/__main__.py",
 )
 MAX_LINES = 400
 LONG_LINES = 300

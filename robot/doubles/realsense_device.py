@@ -8,7 +8,6 @@ opens one and tells the rate and the ages of its frames as a robot would see the
 from __future__ import annotations
 
 import argparse
-import enum
 import sys
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from robot.clock import Clock, MonotonicClock
+from robot.doubles.device_trouble import DeviceTrouble
 from robot.doubles.frame_feeder import FrameFeeder
 from robot.interfaces import RobotFault
 from robot.realsense import RealSenseCamera
@@ -33,19 +33,6 @@ SLOWNESS_NS = 500_000_000
 UPTIME_NS = 3_600_000_000_000
 """How long the camera is on when it is made, or a reset would not show in its clock."""
 _COUNTER = 2**32
-
-
-class DeviceTrouble(enum.Enum):
-    """What the camera may do instead of handing out what it is fed."""
-
-    FREEZE = "hands out the same picture under growing numbers and times"
-    REPEAT = "hands out the last frame again, with its number and its time"
-    GO_BACK = "stamps frames with times of ten seconds ago"
-    RUN_AHEAD = "stamps frames with times ten seconds from now"
-    DROP = "loses every second frame"
-    SLOW = "hands frames out half a second after they were taken"
-    SILENCE = "hands out nothing, and can be started again"
-    UNPLUG = "hands out nothing, and cannot be started again"
 
 
 class SoftwareDevice:

@@ -54,6 +54,7 @@ class SceneRenderer:
             system's monotonic clock; called in the thread of the renderer.
         fps: Pictures a second, at most.
         camera_name: Of the scene.
+        on_state: Gets every new state before it is drawn, in the thread of the renderer.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class SceneRenderer:
         *,
         fps: float = 30.0,
         camera_name: str = "front",
+        on_state: Callable[[WorldState], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._port = port
-        self._feed = feed
+        self._feed, self._on_state = feed, on_state
         self._fps = fps
         self._camera_name = camera_name
         self._closing = threading.Event()
@@ -98,6 +100,7 @@ class SceneRenderer:
             while not self._closing.is_set():
                 state = self._newest(world)
                 if state is not None and state.t_ns > drawn_ns:
+                    self._on_state(state)
                     put_state(world, state)
                     self._feed(camera.read().image, state.t_ns)
                     drawn_ns = state.t_ns

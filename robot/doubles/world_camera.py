@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from robot.clock import Clock
 from robot.doubles.realsense_device import SoftwareDevice
 from robot.doubles.scene_renderer import SceneRenderer, pad_sides
+from robot.doubles.world_feed import WorldState
 from robot.interfaces import Frame
 from robot.realsense import RealSenseCamera
 from robot.realsense_config import RealSenseConfig
@@ -18,6 +20,9 @@ from robot.sim.config import SimConfig
 class WorldCamera:
     """A camera over the published world. It may be read from any thread.
 
+    The lowest bits of a corner's colours count the pictures: two pictures of a real camera are
+    never the same either, and one that repeats itself is found out by that.
+
     Args:
         config: The stream. The scene fills the middle square of its pictures.
         clock: The operating system's monotonic clock, which dates the published states.
@@ -26,16 +31,26 @@ class WorldCamera:
     """
 
     def __init__(self, config: RealSenseConfig, clock: Clock, scene: SimConfig, port: int) -> None:
-        config = dataclasses.replace(config, is_noisy=False)
         size = min(config.width, config.height)
         device = SoftwareDevice(config, clock, serial=f"world-{port}")
 
+        counted = itertools.count()
+
         def feed(image: np.ndarray, taken_ns: int) -> None:
-            device.feed(pad_sides(image, config.width, config.height), taken_ns)
+            picture = pad_sides(image, config.width, config.height)
+            picture[0, 0] ^= np.array([(next(counted) >> n) & 1 for n in range(3)], np.uint8)
+            device.feed(picture, taken_ns)
+
+        def take_trouble(state: WorldState) -> None:
+            device.trouble = state.trouble
 
         self._camera = RealSenseCamera(config, clock, device)
         self._renderer = SceneRenderer(
-            dataclasses.replace(scene, image_size=8, render_size=size), port, feed, fps=config.fps
+            dataclasses.replace(scene, image_size=8, render_size=size),
+            port,
+            feed,
+            fps=config.fps,
+            on_state=take_trouble,
         )
 
     @property

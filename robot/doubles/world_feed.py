@@ -7,7 +7,7 @@ go out over a TCP socket of this machine, all numbers little-endian:
     uint16    version of the layout, 1
     uint16    Q, number of joint positions
     uint16    M, number of bodies moved by hand
-    uint16    0
+    uint16    what is wrong with the camera that draws it (`DeviceTrouble`), 0 for nothing
     8 bytes   digest of the scene: both sides must have built the same one
     int64     when the state was, ns of the operating system's monotonic clock
     float64   joint positions [Q], then position and quaternion of each moved body [M, 7]
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot.doubles.device_trouble import DeviceTrouble, trouble_of
 from robot.sim.config import SimConfig
 from robot.sim.engine import mujoco
 from robot.sim.scene import make_scene_mjcf
@@ -58,6 +59,8 @@ class WorldState:
     """Joint positions, float64. [Q]"""
     moved: np.ndarray
     """Position and quaternion of each body that is moved by hand, float64. [M, 7]"""
+    trouble: DeviceTrouble | None = None
+    """What is wrong with the camera that draws it."""
 
 
 def state_of(world: SimWorld, t_ns: int | None = None) -> WorldState:
@@ -99,29 +102,34 @@ class _Layout:
         self.num_bytes = _HEADER.size + self._body.size
 
     def pack(self, state: WorldState) -> bytes:
-        head = (_MAGIC, VERSION, self.num_qpos, self.num_moved, 0, self._digest, state.t_ns)
+        trouble = 0 if state.trouble is None else state.trouble.number
+        head = (_MAGIC, VERSION, self.num_qpos, self.num_moved, trouble, self._digest, state.t_ns)
         return _HEADER.pack(*head) + self._body.pack(*state.qpos, *state.moved.ravel())
 
     def unpack(self, packet: bytes) -> WorldState:
-        t_ns = self.check(packet)
+        t_ns, trouble = self.check(packet)
         numbers = np.array(self._body.unpack_from(packet, _HEADER.size))
         if not np.isfinite(numbers).all():
             raise WorldFeedError("the world feed sent a number that is not finite")
         moved = numbers[self.num_qpos :].reshape(self.num_moved, 7)
-        return WorldState(t_ns=t_ns, qpos=numbers[: self.num_qpos], moved=moved)
+        return WorldState(t_ns=t_ns, qpos=numbers[: self.num_qpos], moved=moved, trouble=trouble)
 
-    def check(self, packet: bytes) -> int:
-        """Returns the time of a state; WorldFeedError if it is not of this scene."""
-        *found, t_ns = _HEADER.unpack_from(packet)
-        wanted = (_MAGIC, VERSION, self.num_qpos, self.num_moved, 0, self._digest)
-        names = ("magic", "version", "joint positions", "moved bodies", "reserved", "scene")
+    def check(self, packet: bytes) -> tuple[int, DeviceTrouble | None]:
+        """Returns time and trouble of a state; WorldFeedError if it is not of this scene."""
+        *found, trouble, digest, t_ns = _HEADER.unpack_from(packet)
+        found.append(digest)
+        wanted = (_MAGIC, VERSION, self.num_qpos, self.num_moved, self._digest)
+        names = ("magic", "version", "joint positions", "moved bodies", "scene")
         for name, is_there, is_wanted in zip(names, found, wanted, strict=True):
             if is_there != is_wanted:
                 raise WorldFeedError(
                     f"{name} of the world feed: expected {is_wanted!r}, got {is_there!r}. Both "
                     "sides need the same version of offworld and the same task and variation"
                 )
-        return t_ns
+        try:
+            return t_ns, trouble_of(trouble)
+        except ValueError as error:
+            raise WorldFeedError(f"the world feed sent what cannot be: {error}") from error
 
 
 @dataclass

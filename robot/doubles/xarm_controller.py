@@ -3,14 +3,16 @@
     python -m robot.doubles.xarm_controller --ip 127.0.0.1 --body mujoco
 
 Then point the driver at 127.0.0.1. Faults are typed on standard input or sent, a line each, to the
-admin port; `robot.doubles.xarm_faults` lists them, and `place NAME X Y Z` puts an object of the
-simulated workspace somewhere, in metres. `quit` ends it.
+admin port; `robot.doubles.xarm_faults` lists them. With a simulated workspace `place NAME X Y Z`
+puts an object somewhere, in metres, and `camera freeze` (or another `DeviceTrouble`, or `well`)
+says what is wrong with the camera that looks at it. `quit` ends it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,7 @@ from dataclasses import asdict
 import numpy as np
 
 from robot.clock import Clock, MonotonicClock
+from robot.doubles.device_trouble import DeviceTrouble
 from robot.doubles.xarm_motion import KinematicBody
 from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import ControllerPorts, XArmController
@@ -81,16 +84,24 @@ class _PhysicalStage:
         self.publisher = world_feed.WorldPublisher(self.body.world, options.feed_port)
         height_m = options.rearrange_above
         self._rearranger = None if height_m is None else Rearranger(self.body.world, height_m)
+        self._trouble: DeviceTrouble | None = None
 
     def publish(self) -> None:
         """Offers the present state."""
         if self._rearranger is not None:
             self._rearranger.look()
-        self.publisher.publish(self._state_of(self.body.world, self.body.t_ns))
+        state = self._state_of(self.body.world, self.body.t_ns)
+        self.publisher.publish(dataclasses.replace(state, trouble=self._trouble))
 
     def obey(self, line: str) -> str | None:
-        """Obeys `place NAME X Y Z`, metres; None for any other line."""
+        """Obeys `place NAME X Y Z`, metres, and `camera TROUBLE`; None for any other line."""
         words = line.split()
+        if words[:1] == ["camera"]:
+            troubles = {trouble.name.lower(): trouble for trouble in DeviceTrouble}
+            if len(words) != 2 or words[1] not in {"well", *troubles}:
+                return f"error: camera well, {', '.join(troubles)}: {line.strip()!r}"
+            self._trouble = troubles.get(words[1])
+            return "ok"
         if words[:1] != ["place"]:
             return None
         try:

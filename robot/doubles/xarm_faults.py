@@ -1,13 +1,17 @@
 """What can go wrong with a controller, on demand: by method, or by a line of text.
 
 Lines: `error N`, `warn N`, `stop`, `pause`, `estop`, `estop release`, `delay SECONDS`, `mute`,
-`unmute`, `report off`, `report on`, `reset`, `refuse`, `accept`, `object OPENING`, `object none`,
-`gripper_error N`, `gripper_delay SECONDS`, `state`.
+`unmute`, `report off`, `report on`, `reset`, `refuse`, `accept`, `unplug`, `plug`,
+`object OPENING`, `object none`, `gripper_error N`, `gripper_delay SECONDS`, `state`, and
+`record SINCE_NS`: what the arm was told from then on, as JSON.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Protocol
 
 from robot.doubles.xarm_machine import EMERGENCY_STOP, XArmMachine
@@ -45,6 +49,10 @@ class FaultPanel:
         """How late the gripper alone answers."""
         self.is_mute = False
         """Requests are read and neither done nor answered, as by a controller that hangs."""
+        self.is_plugged = threading.Event()
+        """Unset, nothing comes or goes, and no connection ends: a cable without its plug. What was
+        sent meanwhile arrives afterwards, as TCP has it."""
+        self.is_plugged.set()
         self._machine = machine
         self._lines = lines
 
@@ -114,6 +122,8 @@ class FaultPanel:
             ("estop", "release"): self.release_emergency_stop,
             ("mute",): lambda: setattr(self, "is_mute", True),
             ("unmute",): lambda: setattr(self, "is_mute", False),
+            ("unplug",): self.is_plugged.clear,
+            ("plug",): self.is_plugged.set,
             ("report", "off"): lambda: setattr(self, "is_report_silent", True),
             ("report", "on"): lambda: setattr(self, "is_report_silent", False),
             ("reset",): self.reset_connections,
@@ -132,6 +142,8 @@ class FaultPanel:
         try:
             if words == ["state"]:
                 return self._describe()
+            if command == "record" and len(rest) == 1:
+                return self._recorded(int(rest[0]))
             if tuple(words) in plain:
                 plain[tuple(words)]()
             elif command in numbered and len(rest) == 1:
@@ -141,6 +153,17 @@ class FaultPanel:
         except ValueError as error:
             return f"error: {error}"
         return "ok"
+
+    def _recorded(self, since_ns: int) -> str:
+        with self._machine.lock:
+            kept = {
+                name: [asdict(each) for each in entries if each.t_ns >= since_ns]
+                for name, entries in (
+                    ("samples", self._machine.samples),
+                    ("motions", self._machine.motions),
+                )
+            }
+        return json.dumps(kept)
 
     def _describe(self) -> str:
         with self._machine.lock:

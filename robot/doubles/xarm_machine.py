@@ -30,7 +30,7 @@ from robot.doubles.xarm_frames import (
 )
 from robot.doubles.xarm_gripper import GripperRegisters
 from robot.doubles.xarm_motion import Body
-from robot.doubles.xarm_record import Identity, MotionFrame, Received
+from robot.doubles.xarm_record import Identity, MotionFrame, Received, Sample
 from robot.doubles.xarm_reports import ReportValues, pack_reduced
 from robot.doubles.xarm_settings import ControllerSettings
 from robot.xarm_units import to_m, to_mm
@@ -44,6 +44,7 @@ _BAUD_RATE_ADDRESS, _BAUD_RATE_2M = 0x0A0B, 11
 _SHOULDER_M, _REACH_M = np.array([0.0, 0.0, 0.267]), 0.80
 _MOTIONS = {Register.MOVE_LINE, Register.VC_SET_CARTV}
 _KEPT_FRAMES = 100_000
+_KEPT_SAMPLES = 20_000
 _CYCLE_NS = 10_000_000
 
 
@@ -69,6 +70,8 @@ class XArmMachine:
         self.is_emergency_stop_pressed = False
         self.received: deque[Received] = deque(maxlen=_KEPT_FRAMES)
         self.motions: deque[MotionFrame] = deque(maxlen=_KEPT_FRAMES)
+        self.samples: deque[Sample] = deque(maxlen=_KEPT_SAMPLES)
+        """How it was commanded, each time it was moved on: every 10 ms in a running double."""
         self._queue: deque[tuple[np.ndarray, float, float]] = deque()
         self._velocity_ends_ns: int | None = None
         self._counter = 0
@@ -125,6 +128,9 @@ class XArmMachine:
             self.body.move_to(*self._queue.popleft())
         if not self.error and self.settings.is_outside(to_mm(list(self.body.pose()[0]))):
             self.fail(FENCE)
+        self.samples.append(
+            Sample(t_ns=t_ns, speed_m_s=self.body.speed_m_s, state=self._shown_state())
+        )
 
     def fail(self, error: int) -> None:
         """Stops with an error code, as the controller does by itself."""

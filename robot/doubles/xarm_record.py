@@ -29,6 +29,17 @@ class Received:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How the arm was commanded at one moment."""
+
+    t_ns: int
+    speed_m_s: float
+    """Of the set point."""
+    state: int
+    """Of the controller."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MotionFrame:
     """One motion request, decoded. What it was worth is in `is_taken`."""
 

@@ -5,6 +5,7 @@ Each connection has a thread, the reports one for all. Not for the network: ther
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import struct
@@ -22,7 +23,8 @@ from robot.doubles.xarm_reports import ReportValues, pack_normal, pack_real, pac
 
 logger = logging.getLogger(__name__)
 _REPORT_PERIOD_S = 0.01
-_SLOW_EVERY = 20
+SLOW_EVERY = 20
+"""Normal and rich reports come with every so many of the real ones, as a real controller's do."""
 # Closing a socket with this resets the connection instead of ending it.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -57,7 +59,8 @@ class _Listener:
         if self._socket is not None:
             return
         listening = socket.create_server((self._ip, self.port))
-        # A blocked accept() is not woken by closing its socket, it has to come up for air.
+        # A blocked accept() is not woken by closing its socket: where shutting it down does not do
+        # that either, it has to come up for air.
         listening.settimeout(0.05)
         self._socket, self.port = listening, listening.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, args=(listening,), daemon=True)
@@ -67,6 +70,8 @@ class _Listener:
         """Refuses new connections."""
         listening, self._socket = self._socket, None
         if listening is not None:
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
             # While it waits in accept() the system goes on taking connections in.
             self._thread.join()
             listening.close()
@@ -118,6 +123,7 @@ class XArmController:
         ip: To listen on.
         ports: To listen on.
         identity: What it says it is.
+        slow_every: Normal and rich reports come with every so many of the real ones.
         on_tick: Runs every 10 ms in the thread that sends reports, with the machine's lock held.
         obey_first: Sees lines of text before the faults do, with the lock held; None passes them
             on.
@@ -131,6 +137,7 @@ class XArmController:
         ip: str = "127.0.0.1",
         ports: ControllerPorts = ANY_PORTS,
         identity: Identity | None = None,
+        slow_every: int = SLOW_EVERY,
         on_tick: Callable[[], None] | None = None,
         obey_first: Callable[[str], str | None] = lambda _: None,
     ) -> None:
@@ -142,8 +149,8 @@ class XArmController:
         self._control = _Listener(ip, ports.control, self._serve_control)
         self._reports: tuple[tuple[_Listener, Callable[[ReportValues], bytes], int], ...] = (
             (_Listener(ip, ports.real, lambda _: None), pack_real, 1),
-            (_Listener(ip, ports.normal, lambda _: None), pack_normal, _SLOW_EVERY),
-            (_Listener(ip, ports.rich, lambda _: None), pack_rich, _SLOW_EVERY),
+            (_Listener(ip, ports.normal, lambda _: None), pack_normal, slow_every),
+            (_Listener(ip, ports.rich, lambda _: None), pack_rich, slow_every),
         )
         self._admin = _Listener(ip, ports.admin, self._serve_admin)
         self.ports = ControllerPorts(
@@ -198,6 +205,9 @@ class XArmController:
         buffer = bytearray()
         try:
             while data := connection.recv(4096):
+                self._wait_for_plug()
+                if connection.fileno() < 0:
+                    return  # cut meanwhile: what was on its way never arrives
                 buffer += data
                 while (request := take_request(buffer)) is not None:
                     if self.faults.is_mute:
@@ -205,11 +215,16 @@ class XArmController:
                     with self.machine.lock:
                         reply = self.machine.handle(request, self._clock.now_ns())
                     self._ending.wait(self._delay_s(request.register))
+                    self._wait_for_plug()
                     connection.sendall(pack_reply(request, reply))
         except (OSError, MalformedFrame) as error:
             logger.debug("a control connection ended: %s", error)
         finally:
             self._control.forget(connection)
+
+    def _wait_for_plug(self) -> None:
+        while not (self.faults.is_plugged.wait(_REPORT_PERIOD_S) or self._ending.is_set()):
+            pass
 
     def _delay_s(self, register: int) -> float:
         of_gripper = self.faults.gripper_delay_s if register == Register.RS485_RTU else 0.0
@@ -236,7 +251,8 @@ class XArmController:
                 if self._on_tick is not None:
                     self._on_tick()
             for listener, pack, every in self._reports:
-                if count % every == 0 and not self.faults.is_report_silent:
+                is_sent = self.faults.is_plugged.is_set() and not self.faults.is_report_silent
+                if count % every == 0 and is_sent:
                     self._send(listener, pack(values))
 
     def _send(self, listener: _Listener, report: bytes) -> None:

@@ -6,12 +6,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pytest
@@ -22,101 +18,30 @@ pytest.importorskip("xarm", reason="the arm's SDK is not installed")
 from protos.trial import Outcome, Trial  # noqa: E402
 from robot.cell import CellConfig, CellTask  # noqa: E402
 from robot.clock import MonotonicClock  # noqa: E402
-from robot.guard_limits import GuardLimits  # noqa: E402
-from robot.xarm_config import XArmPorts  # noqa: E402
 from services import cli  # noqa: E402
 from services.actor_config import ActorConfig  # noqa: E402
 from services.actor_folder import ActorFolder  # noqa: E402
 from services.actor_robot import make_env  # noqa: E402
-from services.config import build_file  # noqa: E402
-from services.config_text import to_toml  # noqa: E402
-from services.demo_config import CONFIGS  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
 from services.kept_guard import KeptGuard  # noqa: E402
 from services.process import ExitCode  # noqa: E402
 from tests.e2e.actor_rig import ActorProcess, is_gone, make_ingress, spooled, stored  # noqa: E402
-from tests.services.rig import ROOT, wait_until  # noqa: E402
+from tests.e2e.doubles_rig import (  # noqa: E402
+    LIMITS,
+    NUM_STEPS,
+    DoubleProcess,
+    make_config,
+    write_limits,
+)
+from tests.services.rig import wait_until  # noqa: E402
 
 NOBODY = "127.0.0.1:1"
-NUM_STEPS = 15
-LIMITS = build_file(GuardLimits, CONFIGS / "limits-xarm7-doubles.toml")
-
-
-class DoubleProcess:
-    """The double of the arm in its simulated workspace, on ports that the system chose.
-
-    Args:
-        folder: Gets its log.
-        arguments: More of its command line.
-    """
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        ports = [f"--{name}-port=0" for name in ("control", "normal", "rich", "real")]
-        command = [sys.executable, "-m", "robot.doubles.xarm_controller", *ports]
-        command += ["--body=mujoco", "--task=reach", *arguments]
-        with (folder / "double.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
-        assert self.process.stdout is not None
-        # It says its ports in two lines once it listens on them.
-        said = b"".join(self.process.stdout.readline() for _ in range(2)).decode()
-        self.ports = {name: int(port) for name, port in re.findall(r"(\w+)_port=(\d+)", said)}
-
-    def tell(self, line: str) -> str:
-        """Types a line; returns its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{line}\n".encode())
-        self.process.stdin.flush()
-        return self.process.stdout.readline().decode().strip()
-
-    def __enter__(self) -> DoubleProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.process.communicate(b"quit\n", timeout=10)
 
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleProcess]:
     with DoubleProcess(tmp_path, "--rearrange-above=0.2") as made:
         yield made
-
-
-def write_limits(folder: Path, double: DoubleProcess) -> Path:
-    """Writes the limits of the doubles with this double's ports."""
-    ports = XArmPorts(
-        control=double.ports["control"], rich=double.ports["rich"], real=double.ports["real"]
-    )
-    limits = dataclasses.replace(LIMITS, xarm=dataclasses.replace(LIMITS.xarm, ports=ports))
-    path = folder / "limits.toml"
-    path.write_text(to_toml(limits))
-    return path
-
-
-def make_config(folder: Path, learner: str, double: DoubleProcess) -> ActorConfig:
-    """Returns the shipped configuration of the doubles, with actions drawn at random."""
-    shipped = build_file(ActorConfig, CONFIGS / "xarm7-doubles-actor.toml")
-    return dataclasses.replace(
-        shipped,
-        learner=learner,
-        camera=(f"world:127.0.0.1:{double.ports['feed']}=front",),
-        limits=write_limits(folder, double),
-        calibration=CONFIGS / "xarm7-doubles-calibration.toml",
-        cell=dataclasses.replace(shipped.cell, max_steps=NUM_STEPS),
-        spool=folder / "spool",
-        reserve_bytes=1 << 20,
-        trials=5,
-        policy="random",
-        exit_when_done=True,
-        max_missed_in_a_row=1000,
-    )
 
 
 def make_sim_config(config: ActorConfig, learner: str, folder: Path) -> ActorConfig:

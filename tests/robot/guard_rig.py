@@ -20,6 +20,7 @@ from robot.guard_wire import (
     Reset,
     Rest,
     Stop,
+    Waiting,
     pack,
     unpack,
 )
@@ -132,6 +133,8 @@ class GuardRig:
                 self.guard.reset(message.number, message.pose)
             case Command():
                 self.guard.command(message.seq, message.target, message.t_ns)
+            case Waiting():
+                self.guard.wait(message.t_ns)
             case Rest():
                 self.guard.rest()
             case Stop():

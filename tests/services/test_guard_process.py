@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 
+from robot.clock import Clock
 from robot.fault_store import FaultStore
+from robot.guard_limits import GuardLimits
 from robot.guard_wire import Stop
 from robot.interfaces import RobotFault, ToolTarget
 from services import cli, guard, guard_client
 from services.process import ExitCode
-from tests.robot.recording_arm import Entry
+from tests.robot.recording_arm import Entry, RecordingArm
 from tests.services.guard_processes import (
     LIMITS,
     PERIOD_NS,
@@ -187,7 +189,7 @@ def test_a_second_guard_and_limits_that_cannot_be_end_with_the_reason(
 
 
 def test_a_latched_fault_is_found_at_the_start_and_cleared_by_a_command(
-    tmp_path: Path, stack: contextlib.ExitStack
+    tmp_path: Path, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FaultStore(tmp_path / guard.FAULT_FILE).save(RobotFault("collision", "C31"), "moving")
     process = GuardProcess(tmp_path)
@@ -207,10 +209,55 @@ def test_a_latched_fault_is_found_at_the_start_and_cleared_by_a_command(
         assert fault_on_disk(process) == "stopped"
     finally:
         process.end()
+    arms = arms_of_the_command(monkeypatch)
     assert guard_client.acknowledge(tmp_path).is_ok
     assert not (tmp_path / guard.FAULT_FILE).exists()
+    assert [arm.num_clears for arm in arms] == [1]
+    assert not arms[0].is_connected
     with pytest.raises(guard_client.GuardUnreachable, match="no guard answers"):
         guard_client.ask_guard(tmp_path, Stop())
+
+
+def arms_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, cause: RobotFault | None = None
+) -> list[RecordingArm]:
+    """Returns the arms, none yet, that a command makes which finds no guard."""
+    made: list[RecordingArm] = []
+
+    def make_arm(_limits: GuardLimits, clock: Clock) -> RecordingArm:
+        made.append(RecordingArm(clock, lambda _entry: None))
+        made[-1].cause = cause
+        return made[-1]
+
+    monkeypatch.setattr(guard, "make_arm", make_arm)
+    return made
+
+
+def test_without_a_guard_an_ack_asks_the_arm_and_is_refused_while_the_cause_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = FaultStore(tmp_path / guard.FAULT_FILE)
+    faults.save(RobotFault("controller_c1", "C1"), "moving")
+    limits = tmp_path / "limits.toml"
+    limits.write_text(LIMITS, encoding="utf-8")
+    limits.chmod(0o644)
+    run = guard.GuardRun(folder=tmp_path, limits=limits, parent_pid=os.getpid())
+    run.write(tmp_path / guard.RUN_FILE)
+    arms_of_the_command(monkeypatch, RobotFault("controller_c1", "the button is pressed"))
+    answer = guard_client.acknowledge(tmp_path)
+    assert not answer.is_ok
+    assert "the button is pressed" in answer.text
+    assert fault_is(faults, "controller_c1")
+    limits.unlink()
+    answer = guard_client.acknowledge(tmp_path)
+    assert not answer.is_ok
+    assert "limits.toml" in answer.text
+    assert fault_is(faults, "controller_c1")
+
+
+def fault_is(faults: FaultStore, code: str) -> bool:
+    stored = faults.load()
+    return stored is not None and stored.code == code
 
 
 def test_a_log_that_nobody_reads_does_not_keep_the_guard_from_its_work(

@@ -14,8 +14,8 @@ from robot.fault_store import FaultStore
 from robot.interfaces import RobotFault
 from services import kept_guard
 from services.actor_folder import ActorFolder
-from services.guard import FAULT_FILE, SOCKET_FILE, GuardRun
-from services.kept_guard import GUARD_RUN_FILE, KeptGuard
+from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
+from services.kept_guard import KeptGuard
 from services.process import ExitCode
 from tests.services.rig import wait_until
 
@@ -71,7 +71,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 def test_the_guard_is_told_of_limits_address_and_parent(stage: Stage) -> None:
     stage.guard("")
-    run = GuardRun.read(stage.folder.run / GUARD_RUN_FILE)
+    run = GuardRun.read(stage.folder.run / RUN_FILE)
     assert (run.folder, run.limits) == (stage.folder.run, Path("/limits.toml"))
     assert (run.ip, run.parent_pid) == ("10.0.0.7", os.getpid())
 

@@ -1,0 +1,126 @@
+"""What became of one fault, as data and as a row of the table in deploy/safety.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.demo_config import CONFIGS
+
+DATA = CONFIGS.parent / "results" / "faults.json"
+PAGE = CONFIGS.parent / "safety.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+_HEAD = (
+    "| fault | while | last target | at rest | latched | trial | cleared by itself | after ack |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultResult:
+    """What one fault did. Times are milliseconds after it, by the arm double's own record."""
+
+    fault: str
+    during: str
+    """`trial` or `reset`."""
+    stops: bool
+    """Whether the arm is to stop for it."""
+    told_ms: float
+    """Until when the arm was told to move: its last target; 0 if none came any more."""
+    rest_ms: float | None
+    """When the set point stood still for good; None where the arm goes on."""
+    latched: str
+    """Code of the latched fault; empty for none."""
+    trial: str
+    """`aborted`, `complete`, or `none` where none had begun. The trial is in the spool."""
+    cleared_itself: bool
+    """Whether the fault was gone, or the arm moved, before a person cleared it."""
+    refused_first: bool | None = None
+    """Whether the ack was refused while the cause was there; None where it goes by itself."""
+    resumed: bool
+    """Whether a trial was on again after the ack, or without one where nothing latched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultRun:
+    """A whole run: every fault, and where and when it was measured."""
+
+    machine: str
+    date: str
+    control_hz: float
+    results: tuple[FaultResult, ...]
+
+    @property
+    def bound_ms(self) -> float:
+        """Two periods and 50 ms: by then nobody may command a motion any more."""
+        return 2000.0 / self.control_hz + 50.0
+
+    def over_bound(self) -> list[FaultResult]:
+        """Returns the faults after which the arm was told to move for longer than the bound."""
+        return [r for r in self.results if r.stops and r.told_ms > self.bound_ms]
+
+    def to_json(self) -> str:
+        """Returns it as the text of a file."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def read(cls, path: Path = DATA) -> FaultRun:
+        """Reads `to_json`'s file."""
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        results = tuple(FaultResult(**result) for result in raw.pop("results"))
+        return cls(**raw, results=results)
+
+    def with_results(self, results: Sequence[FaultResult]) -> FaultRun:
+        """Returns it with these in the place of those of the same name and phase."""
+        new = {(r.fault, r.during): r for r in results}
+        kept = [new.pop((r.fault, r.during), r) for r in self.results]
+        return dataclasses.replace(self, results=(*kept, *new.values()))
+
+
+def row(result: FaultResult) -> str:
+    """Returns a result as a row of the table."""
+    told = f"{result.told_ms:.0f} ms" if result.stops else "goes on"
+    rest = "goes on" if result.rest_ms is None else f"{result.rest_ms:.0f} ms"
+    ack = "goes on" if result.resumed else "**does not go on**"
+    if result.refused_first is not None:
+        ack += ", refused before" if result.refused_first else ", **not refused before**"
+    cells = (
+        result.fault,
+        result.during,
+        told,
+        rest,
+        f"`{result.latched}`" if result.latched else "nothing",
+        result.trial,
+        "**yes**" if result.cleared_itself else "no",
+        ack,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def table(run: FaultRun) -> str:
+    """Returns the part of deploy/safety.md that a run decides."""
+    over = run.over_bound()
+    words = ", ".join(f"{r.fault} ({r.told_ms:.0f} ms)" for r in over)
+    verdict = f"Over the bound: {words}." if over else "None was over the bound."
+    lines = (
+        f"Measured on {run.date} at {run.control_hz:g} Hz, {run.machine}, both vendors' SDKs at",
+        "the doubles of arm and camera. *Last target*: until when after the fault the arm was told",
+        f"to move; the bound is two periods and 50 ms, {run.bound_ms:.0f} ms. *At rest*: when the",
+        f"controller's set point stood still, braking included. {verdict}",
+        "",
+        *_HEAD,
+        *(row(result) for result in run.results),
+    )
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, run: FaultRun) -> str:
+    """Returns the page with the run's table between its two marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table(run)}{END}{after}"
