@@ -12,7 +12,7 @@ HANDED_BACK = "handed back: the model steers"
 STOPPED = "stopping the arm"
 ENDED = "ending; a trial that is on does not count"
 GONE = "the terminal is gone: ending"
-UNPLUGGED = "the gamepad is gone: its command is zero; plug it in again, or use the keys"
+UNPLUGGED = "no gamepad, or it may not be read: its command is zero; plug it in, or use the keys"
 PLUGGED = "the gamepad is there"
 JUDGED = {
     Verdict.SUCCESS: "judged: success",
@@ -26,6 +26,10 @@ KEYS = """\
   y n               success, failure: ends the trial and stands above the detectors
   x                 discard the trial;  p  pause and go on
   q                 end;  Esc  stop the arm, and keep it stopped"""
+PAD = """\
+  left stick        move in the plane;  right stick  up, down;  A, cross  close;  B, circle  open
+  direction pad     up success, down failure, left discard, right pause
+  start             agree, and let a trial begin;  left shoulder  take over, hand back"""
 INTERVENING = """\
   i                 take over, and hand back; every key that moves takes over, too"""
 

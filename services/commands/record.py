@@ -17,6 +17,7 @@ from learner.store import TrialStore
 from protos.trial import Trial
 from robot.cell import CellConfig
 from robot.clock import MonotonicClock
+from robot.gamepad import Gamepad
 from robot.interfaces import RobotFault
 from robot.sim.config import SimConfig
 from robot.teleop import TeleopConfig
@@ -47,6 +48,8 @@ class RecordConfig:
     """`sim` is the simulated xArm 7, `xarm7` the real one, behind its guard."""
     teleop: TeleopConfig = field(default_factory=TeleopConfig)
     """How keys and sticks feel."""
+    gamepad: Path | None = None
+    """Device of a gamepad, as /dev/input/js0 or /dev/input/event5; keys work beside it."""
     operator: str = "operator"
     """Who steers, for the trials' provenance."""
     seed: int = 0
@@ -116,6 +119,9 @@ def main(argv: Sequence[str]) -> int:
         env = make_env(actor, clock)
         ending.callback(env.close)
         ending.callback(env.stop)
+        pad = None if settings.gamepad is None else Gamepad(settings.gamepad)
+        if pad is not None:
+            ending.callback(pad.close)
         desk = Desk(
             control,
             spec,
@@ -123,9 +129,12 @@ def main(argv: Sequence[str]) -> int:
             say=console.say,
             end=stop.set,
             stop=stop_arm,
+            pad=pad,
             is_always_steering=True,
         )
         console.say(desk_texts.KEYS)
+        if pad is not None:
+            console.say(desk_texts.PAD)
         session = Session(
             actor=settings.operator,
             incarnation=uuid.uuid4().hex,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,32 @@ def test_a_scripted_person_records_trials_into_an_offline_store(tmp_path: Path) 
     assert second.num_steps == 20
     assert first.num_steps < 20
     assert first.steps["truncated"][-1]
+
+
+def test_a_gamepad_steers_and_one_that_is_unplugged_stops(tmp_path: Path) -> None:
+    device = tmp_path / "js0"
+    os.mkfifo(device)
+    writer = os.open(device, os.O_RDWR)  # stays open whoever reads
+    arguments = ("--trials", "1", "--sim.max-steps", "40", "--gamepad", str(device))
+    with Typist(command(tmp_path / "store", *arguments)) as person:
+        person.until("trial 1: put the object back")
+        os.write(writer, struct.pack("=IhBB", 0, 1, 1, 7))  # start
+        person.until("trial 1: on, you steer")
+        os.write(writer, struct.pack("=IhBB", 0, 32767, 2, 0))  # left stick to the right
+        # As the kernel does when a device goes: the file is there, and there is nothing in it.
+        time.sleep(0.5)
+        os.close(writer)
+        person.until("no gamepad, or it may not be read")
+        person.until("Enter agrees")
+        person.type(b"\r")
+        assert person.wait() == ExitCode.DONE, person.text
+        assert person.settings() == person.before
+    (trial,) = stored(tmp_path / "store")
+    to_left = trial.steps["action"][:, 1]
+    assert to_left.min() == -1.0
+    (moving,) = np.nonzero(to_left)
+    assert moving[-1] < 20
+    assert not trial.steps["action"][moving[-1] + 1 :].any()
 
 
 def test_a_pause_is_one_step_that_holds(tmp_path: Path) -> None:

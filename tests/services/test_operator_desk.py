@@ -234,7 +234,7 @@ def test_a_gamepad_that_is_unplugged_commands_nothing_and_is_said_once() -> None
     bench.press()
     bench.press()
     assert bench.command == [0, 0, 0, 0]
-    assert sum("gamepad is gone" in text for text in bench.said) == 1
+    assert sum("no gamepad" in text for text in bench.said) == 1
     bench.press("a")
     assert bench.command == [0, 1, 0, 0]
     pad.state = PadState()
