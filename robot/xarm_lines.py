@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,8 @@ _STOP = 4
 _ANSWER_TIMEOUT_S = 0.2
 _SETUP_ANSWER_TIMEOUT_S = 2.0
 _SETUP_TIMEOUT_S = 30.0
-_CLOSE_S = 0.3
+_CLOSE_S = 0.1
+"""How long `close` waits for all connections together."""
 TOOL_DOWN_RAD = (3.141592653589793, 0.0, 0.0)
 
 
@@ -164,8 +166,9 @@ class XArmLines:
         closing = [threading.Thread(target=api.disconnect, daemon=True) for api in self._open]
         for thread in closing:
             thread.start()
+        until_s = time.monotonic() + _CLOSE_S
         for thread in closing:
-            thread.join(_CLOSE_S)
+            thread.join(max(0.0, until_s - time.monotonic()))
         self._open = []
         self._calls.close()
 

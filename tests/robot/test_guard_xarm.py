@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from robot.doubles.xarm_server import SLOW_EVERY
 from robot.guard import Guard
 from robot.guard_wire import Ack, Phase
 from robot.interfaces import RobotFault, StartPose, ToolTarget
@@ -20,7 +21,7 @@ START = StartPose(position_m=(0.40, 0.0, 0.12), gripper_opening=0.6)
 @pytest.fixture
 def rig() -> Iterator[GuardRig]:
     made = GuardRig()
-    with make_controller(made.clock) as controller:
+    with make_controller(made.clock, slow_every=SLOW_EVERY) as controller:
         arm = XArm(config_for(controller), made.clock)
         made.guard = Guard(arm, LIMITS, made.clock, made.faults)
         made.guard.connect()
