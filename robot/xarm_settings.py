@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from robot.interfaces import RobotFault
@@ -23,6 +24,25 @@ ONLINE_MODE = 7
 _POSITION_MODE = 0
 # The rich report comes every 0.2 s.
 _REPORT_WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it should be and as the controller has it, in the vendor's units."""
+
+    name: str
+    wished: Sequence[float]
+    found: Sequence[float]
+    _: KW_ONLY
+    tolerance: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the two are the same."""
+        return len(self.wished) == len(self.found) and all(
+            math.isclose(a, b, rel_tol=0, abs_tol=self.tolerance)
+            for a, b in zip(self.wished, self.found, strict=True)
+        )
 
 
 class FreshReports:
@@ -99,31 +119,22 @@ def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:
             was set to (`settings_mismatch`, names the field), or the tool is `outside_fence`.
     """
     enable(api, _POSITION_MODE)
-    offset = [0.0, 0.0, 1000.0 * config.tool_offset_m, 0.0, 0.0, 0.0]
-    centre = to_mm(config.tool_centre_of_mass_m)
-    _check(api.set_tcp_offset(offset, wait=False), "setting the tool's offset")
+    _check(api.set_tcp_offset(_tool_offset(config), wait=False), "setting the tool's offset")
     _check(api.set_state(0), "setting state 0")
+    centre = to_mm(config.tool_centre_of_mass_m)
     _check(api.set_tcp_load(config.tool_mass_kg, centre), "setting the tool's load")
     _check(
         api.set_collision_sensitivity(config.collision_sensitivity),
         "setting the collision sensitivity",
     )
     reports.wait("reading the tool's settings back")
-    _expect("tool_offset_m", offset, list(api.tcp_offset), tolerance=0.5)
-    mass, measured_centre = api.tcp_load
-    _expect("tool_mass_kg", [config.tool_mass_kg], [mass], tolerance=0.005)
-    _expect("tool_centre_of_mass_m", centre, list(measured_centre), tolerance=0.5)
-    _expect(
-        "collision_sensitivity",
-        [config.collision_sensitivity],
-        [api.collision_sensitivity],
-        tolerance=0,
-    )
-    _check_inside(api, config)
+    _expect(tool_settings(api, config))
+    check_inside(api, config)
     _fence(api, config)
 
 
-def _check_inside(api: Any, config: XArmConfig) -> None:
+def check_inside(api: Any, config: XArmConfig) -> None:
+    """Raises RobotFault unless the tool is inside the fence."""
     code, pose = api.get_position()
     _check(code, "reading the position")
     position_m = to_m(pose[:3])
@@ -136,35 +147,62 @@ def _check_inside(api: Any, config: XArmConfig) -> None:
         )
 
 
-def _fence(api: Any, config: XArmConfig) -> None:
+def tool_settings(api: Any, config: XArmConfig) -> list[Setting]:
+    """Returns what the controller has of the tool, from its newest rich report."""
+    offset, centre = _tool_offset(config), to_mm(config.tool_centre_of_mass_m)
+    mass, measured_centre = api.tcp_load
+    sensitivity = config.collision_sensitivity
+    return [
+        Setting("tool_offset_m", offset, list(api.tcp_offset), tolerance=0.5),
+        Setting("tool_mass_kg", [config.tool_mass_kg], [mass], tolerance=0.005),
+        Setting("tool_centre_of_mass_m", centre, list(measured_centre), tolerance=0.5),
+        Setting("collision_sensitivity", [sensitivity], [api.collision_sensitivity], tolerance=0),
+    ]
+
+
+def fence_settings(api: Any, config: XArmConfig) -> list[Setting]:
+    """Asks for what the controller has of fence and speed limit; RobotFault without an answer."""
+    code, states = api.get_reduced_states()
+    _check(code, "reading the fence back")
+    is_reduced, boundary, speed_mm_s = states[:3]
+    return [
+        Setting("fence", _boundary_mm(config), list(boundary), tolerance=0),
+        Setting("speed_m_s", [1000.0 * config.speed_m_s], [speed_mm_s], tolerance=0.5),
+        Setting("reduced mode", [1], [is_reduced], tolerance=0),
+        Setting("fence mode", [1], [states[5]], tolerance=0),
+    ]
+
+
+def _tool_offset(config: XArmConfig) -> list[float]:
+    return [0.0, 0.0, 1000.0 * config.tool_offset_m, 0.0, 0.0, 0.0]
+
+
+def _boundary_mm(config: XArmConfig) -> list[int]:
     low, high = (
         [round(mm) for mm in to_mm(corner)] for corner in (config.fence_low_m, config.fence_high_m)
     )
-    boundary = [high[0], low[0], high[1], low[1], high[2], low[2]]
-    speed_mm_s = 1000.0 * config.speed_m_s
-    _check(api.set_reduced_tcp_boundary(boundary), "setting the fence")
-    _check(api.set_reduced_max_tcp_speed(speed_mm_s), "setting the speed limit")
+    return [high[0], low[0], high[1], low[1], high[2], low[2]]
+
+
+def _fence(api: Any, config: XArmConfig) -> None:
+    _check(api.set_reduced_tcp_boundary(_boundary_mm(config)), "setting the fence")
+    _check(api.set_reduced_max_tcp_speed(1000.0 * config.speed_m_s), "setting the speed limit")
     # Limits take effect when the reduced mode is switched on, also if it was on before.
     _check(api.set_reduced_mode(True), "switching the reduced mode on")
     # This one returns a list.
     _check(api.set_fence_mode(True)[0], "switching the fence on")
-    code, states = api.get_reduced_states()
-    _check(code, "reading the fence back")
-    is_reduced, measured, measured_mm_s = states[:3]
-    _expect("fence", boundary, list(measured), tolerance=0)
-    _expect("speed_m_s", [speed_mm_s], [measured_mm_s], tolerance=0.5)
-    _expect("reduced mode", [1], [is_reduced], tolerance=0)
-    _expect("fence mode", [1], [states[5]], tolerance=0)
+    _expect(fence_settings(api, config))
 
 
-def _expect(field: str, set_to: list[Any], found: list[Any], *, tolerance: float) -> None:
-    same: Callable[[Any, Any], bool] = lambda a, b: math.isclose(a, b, rel_tol=0, abs_tol=tolerance)  # noqa: E731
-    if len(set_to) != len(found) or not all(map(same, set_to, found)):
-        raise RobotFault(
-            "settings_mismatch",
-            f"{field} was set to {set_to} and reads back as {found} (vendor's units); compare with "
-            "the vendor's program, and check that nothing else is connected to the controller",
-        )
+def _expect(settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if not setting.is_kept:
+            raise RobotFault(
+                "settings_mismatch",
+                f"{setting.name} was set to {setting.wished} and reads back as {setting.found} "
+                "(vendor's units); compare with the vendor's program, and check that nothing else "
+                "is connected to the controller",
+            )
 
 
 def _check(code: int, what: str) -> None:

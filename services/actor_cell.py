@@ -89,7 +89,7 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
     with contextlib.ExitStack() as opened:
         cameras: list[Camera] = []
         for address in _cameras(config):
-            cameras.append(_open_camera(config, address, clock))
+            cameras.append(open_camera(config, address, clock))
             opened.callback(cameras[-1].close)
         for camera in cameras:
             # The arm does not move before every camera has shown something.
@@ -116,7 +116,18 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
     return env
 
 
-def _open_camera(config: ActorConfig, address: CameraAddress, clock: Clock) -> Camera:
+def open_camera(config: ActorConfig, address: CameraAddress, clock: Clock) -> Camera:
+    """Opens one camera with the cell's stream; the caller closes it.
+
+    Args:
+        config: Checked by `check_cell`.
+        address: Where the camera is.
+        clock: The operating system's monotonic clock.
+
+    Raises:
+        RobotFault: Its stream cannot be started.
+        ImportError: The vendor's SDK is not installed.
+    """
     stream = dataclasses.replace(config.cell.stream, name=address.name)
     if address.world_port is not None:
         from robot.doubles.world_camera import WorldCamera

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from learner.algorithms.base import Policy
 from protos.trial import RobotSpec
 from robot.clock import MonotonicClock, SimulatedClock, Ticker
 from robot.sim.config import SimConfig
+from services.process import be_urgent
 
 HEADROOM = 0.9
 """Part of a control period that observing and planning may take at their 99th percentile."""
@@ -93,6 +97,29 @@ def lateness(hz: float, seconds: float = 1.0) -> Times:
     ticker = Ticker(clock, round(1e9 / hz))
     ticker.start()
     return Times.of([max(0, ticker.wait().late_ns) for _ in range(max(1, round(hz * seconds)))])
+
+
+def lateness_under_load(hz: float, niceness: int, seconds: float = 2.0) -> Times:
+    """Measures `lateness` at a niceness, as the control loop's, while every core is kept busy.
+
+    Args:
+        hz: Of the loop.
+        niceness: As of nice(1); as it was where the system does not allow it.
+        seconds: How long.
+    """
+    # They end by themselves should this process be killed.
+    code = (
+        f"import time\nend = time.monotonic() + {seconds + 5}\nwhile time.monotonic() < end: pass"
+    )
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.ExitStack() as ending:
+        for _ in range(len(os.sched_getaffinity(0))):
+            busy = subprocess.Popen([sys.executable, "-c", code])  # noqa: S603 - our own text
+            ending.callback(busy.wait)
+            ending.callback(busy.kill)
+        be_urgent(niceness)
+        ending.callback(os.setpriority, os.PRIO_PROCESS, 0, before)
+        return lateness(hz, seconds)
 
 
 def durable_write(folder: Path, num: int = 10) -> Times:

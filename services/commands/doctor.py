@@ -1,206 +1,142 @@
-"""`offworld doctor`: measures this machine and says what it can honestly do."""
+"""`offworld doctor`: says go or no-go for a robot on this machine, and why.
+
+It looks and measures, and changes nothing: the arm is neither moved nor set up, and an actor that
+runs keeps its arm and its cameras (`services/checkup/robot_side.py`).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from services import config, console
-from services.actor_config import ActorConfig
-from services.address import listen_error
+from services.actor_config import ActorConfig, RobotName
+from services.actor_robot import robot_spec
+from services.checkup import learner_side, machine_side, robot_side
+from services.checkup.finding import Check, Finding, attempt, not_asked
+from services.checkup.gauges import Gauges
 from services.commands.flags import OutputFlags
-from services.config import ConfigError
 from services.credentials import ClientSecurity
 from services.demo_config import CONFIGS
-from services.machine import machine, versions
 from services.process import ExitCode
 
-Verdict = Literal["ok", "warn", "fail"]
-_GIB = 2**30
-_IDLE_HZ = 100.0
+_TODO = {
+    "versions": "install offworld anew",
+    "arm": "do what the message says",
+    "loop": "see that processes can be started here",
+    "planner": "make the two files agree, and install what is missing",
+    "spool": "see that the spool's folder can be written to",
+    "ray": "see that processes can be started here",
+    "disk": "correct the learner's file, or see that its store can be written to",
+    "port": "correct the learner's file",
+    "learner": "start it (`offworld learner`), and check address, token, certificate and firewall",
+    "clock": "see to the machine's clock",
+}
+"""What to do about a check that could not be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorFlags(OutputFlags, ClientSecurity):
-    """Checks what a learner and an actor need, and measures planning at this configuration."""
+    """Says go or no-go for one robot on this machine; moves nothing and changes nothing.
+
+    Ends with 0 for go and 3 for no-go.
+    """
 
     learner_config: Path = CONFIGS / "demo-learner.toml"
     """The learner's file: which planner to measure, where the store is."""
     actor_config: Path = CONFIGS / "demo-actor.toml"
-    """The actor's file: which workspace, how many threads."""
+    """The actor's file: which robot, which workspace, how many threads."""
+    robot: RobotName | None = None
+    """Another robot than the actor's file has."""
     plans: int = 100
     """How many plans to measure."""
+    seconds: float = 3.0
+    """How long to watch each camera."""
     learner: str | None = None
-    """HOST:PORT of a learner to reach; none leaves that out."""
+    """HOST:PORT of a learner to reach; none for the actor's one with a real arm, and for leaving it
+    out in simulation."""
+    skip: tuple[str, ...] = ()
+    """Checks to leave out: versions, arm (cameras too), loop, planner, spool, ray, disk, port,
+    learner, clock."""
 
     def __post_init__(self) -> None:
         if self.plans < 1:
             raise ValueError(f"plans must be at least 1, got {self.plans}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """The outcome of one check."""
-
-    check: str
-    verdict: Verdict
-    detail: str
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be positive, got {self.seconds}")
+        if unknown := set(self.skip) - _TODO.keys():
+            raise ValueError(f"skip: {', '.join(sorted(unknown))} is none of {', '.join(_TODO)}")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs all checks; 3 if one of them failed."""
+    """Runs all checks; 3 if one of them says no-go."""
     flags = config.load(DoctorFlags, argv, prog="offworld doctor")
-    findings = []
+    findings: list[Finding] = []
     for finding in examine(flags):
         findings.append(finding)
         if not flags.json:
-            console.say(
-                f"{finding.verdict:<4}  {finding.check:<10}  {console.safe(finding.detail)}"
-            )
-    num_failed = sum(f.verdict == "fail" for f in findings)
+            _tell(finding)
+    num_bad = sum(f.verdict == "no-go" for f in findings)
+    num_left = sum(f.verdict == "not asked" for f in findings)
     if flags.json:
-        console.emit_json([dataclasses.asdict(f) for f in findings])
+        checks = [dataclasses.asdict(f) for f in findings]
+        console.emit_json({"is_go": not num_bad, "checks": checks})
     else:
-        console.say(f"{len(findings)} checks, {num_failed} failed")
-    return ExitCode.CANNOT_START if num_failed else ExitCode.DONE
+        verdict = "NO-GO" if num_bad else "GO"
+        console.say(f"{verdict}: {len(findings)} checks, {num_bad} no-go, {num_left} not asked")
+    return ExitCode.CANNOT_START if num_bad else ExitCode.DONE
 
 
-def examine(flags: DoctorFlags) -> Iterator[Finding]:
-    """Yields one finding after the other; a check that cannot run is a failed one."""
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    yield Finding(check="versions", verdict="ok", detail=told)
-    yield Finding(check="machine", verdict="ok", detail=machine())
-    yield from _guard("ray", _ray)
-    yield from _guard("loop", _loop)
-    yield from _guard("planner", lambda: _planner(flags))
-    yield from _guard("store", lambda: _store(flags))
-    yield from _guard("port", lambda: _port(flags))
-    learner = flags.learner
-    if learner is not None:
-        yield from _guard("learner", lambda: _learner(learner, flags))
+def examine(flags: DoctorFlags, gauges: Gauges | None = None) -> Iterator[Finding]:
+    """Yields one finding after the other.
 
+    Args:
+        flags: What to look at.
+        gauges: Reads this machine; none for the real one.
 
-def _guard(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    from services.client import LearnerUnavailable
-
-    try:
-        yield from work()
-    except (ImportError, OSError, ConfigError, LearnerUnavailable) as error:
-        yield Finding(check=check, verdict="fail", detail=str(error))
-
-
-def _ray() -> Iterator[Finding]:
-    # Elsewhere: it takes a second, and whoever asks may not want it in this process.
-    done = subprocess.run(
-        [sys.executable, "-c", "import ray; print(ray.__version__)"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        yield Finding(
-            check="ray",
-            verdict="warn",
-            detail=f"cannot be imported, so no learner runs here: {reason}",
-        )
-    else:
-        yield Finding(check="ray", verdict="ok", detail=f"version {done.stdout.strip()}")
-
-
-def _loop() -> Iterator[Finding]:
-    from services.measure import lateness
-
-    late = lateness(_IDLE_HZ)
-    yield Finding(
-        check="loop",
-        verdict="ok" if late.p99_ms < 10 else "warn",
-        detail=f"an idle loop at {_IDLE_HZ:.0f} Hz wakes up late by {late}",
-    )
-
-
-def _planner(flags: DoctorFlags) -> Iterator[Finding]:
-    import torch
-
-    from learner.algorithms.registry import make_policy
-    from services import learner_config, measure
-
+    Raises:
+        ConfigError: The actor's file cannot be read.
+    """
+    gauges = gauges or Gauges()
     actor = config.build_file(ActorConfig, flags.actor_config)
-    learner = config.build_file(learner_config.LearnerConfig, flags.learner_config)
-    if actor.num_threads is not None:
-        torch.set_num_threads(actor.num_threads)
-    looking, fields = None, measure.blank_fields(learner.spec)
-    try:
-        from robot.sim.env import make_sim_spec
-
-        difference = learner.spec.difference(make_sim_spec(actor.sim))
-        if difference:
-            raise ConfigError(
-                f"{flags.actor_config} and {flags.learner_config} describe different robots: "
-                + "; ".join(difference)
-            )
-        looking, fields = measure.observing(actor.sim, flags.plans)
-        yield Finding(check="rendering", verdict="ok", detail=f"move, render, observe: {looking}")
-    except ImportError as error:
-        yield Finding(check="rendering", verdict="warn", detail=f"no simulated robot here: {error}")
-    policy = make_policy(learner.algorithm, learner.spec, actor.device, 0)
-    plans = measure.planning(policy, fields, flags.plans)
-    hz = measure.honest_hz(plans, *([] if looking is None else [looking]))
-    asked = learner.spec.control_hz
-    yield Finding(
-        check="planner",
-        verdict="ok" if hz >= asked else "fail",
-        detail=f"one plan on {actor.device}: {plans}; honest up to {hz:.0f} Hz, {asked:g} is asked",
+    if flags.robot is not None:
+        actor = dataclasses.replace(actor, robot=flags.robot)
+    offset_ns = gauges.wall_minus_monotonic_ns()
+    control_hz = (actor.sim if actor.is_simulated else actor.cell).control_hz
+    here = "" if actor.is_simulated else "the learner of a real arm runs elsewhere"
+    address = flags.learner or (None if actor.is_simulated else actor.learner)
+    own = ClientSecurity(token_file=flags.token_file, tls_ca=flags.tls_ca)
+    security = own if own != ClientSecurity() else actor.security
+    files = (flags.actor_config, flags.learner_config)
+    checks: tuple[tuple[str, str, Check], ...] = (
+        ("versions", "", machine_side.identity),
+        ("arm", "", lambda: robot_side.cell(actor, flags.seconds)),
+        ("loop", "", lambda: machine_side.loop(actor, control_hz, gauges)),
+        ("planner", "", lambda: machine_side.planner(actor, *files, flags.plans, gauges)),
+        ("spool", "", lambda: machine_side.disk(actor, gauges)),
+        ("ray", here, learner_side.ray),
+        ("disk", here, lambda: learner_side.store(flags.learner_config, gauges)),
+        ("port", here, lambda: learner_side.port(flags.learner_config)),
+        (
+            "learner",
+            "" if address else "give --learner HOST:PORT",
+            lambda: learner_side.link(address or "", security, robot_spec(actor)),
+        ),
+        ("clock", "", lambda: machine_side.clock(actor, offset_ns, gauges)),
     )
+    for name, why_not, work in checks:
+        if name in flags.skip:
+            yield not_asked(name, "left out with --skip")
+        elif why_not:
+            yield not_asked(name, why_not)
+        else:
+            yield from attempt(name, work, _TODO[name])
 
 
-def _store(flags: DoctorFlags) -> Iterator[Finding]:
-    from services import learner_config
-    from services.measure import durable_write, nearest_folder
-
-    learner = config.build_file(learner_config.LearnerConfig, flags.learner_config)
-    folder = nearest_folder(learner.store)
-    free = shutil.disk_usage(folder).free
-    reserve = learner.limits.reserve_mib << 20
-    yield Finding(
-        check="disk",
-        verdict="ok" if free > 2 * reserve else "fail" if free < reserve else "warn",
-        detail=f"{free / _GIB:.1f} GiB free at {folder}, {reserve / _GIB:.1f} GiB stay reserved",
-    )
-    yield Finding(
-        check="fsync", verdict="ok", detail=f"64 KiB durably on disk: {durable_write(folder)}"
-    )
-
-
-def _port(flags: DoctorFlags) -> Iterator[Finding]:
-    from services import learner_config
-
-    listen = config.build_file(learner_config.LearnerConfig, flags.learner_config).listen
-    error = listen_error(listen)
-    if error is not None:
-        detail = f"{listen}: {error.strerror or error}; a learner that runs here already?"
-        yield Finding(check="port", verdict="warn", detail=detail)
-    else:
-        yield Finding(check="port", verdict="ok", detail=f"{listen} is free")
-
-
-def _learner(address: str, security: ClientSecurity) -> Iterator[Finding]:
-    from services.client import LearnerClient
-    from services.measure import time_repeated
-
-    with contextlib.closing(LearnerClient(address, security)) as client:
-        reply = client.status()
-        took = time_repeated(client.status, 20)
-    trainer = reply.trainer.state or "has not reported"
-    yield Finding(
-        check="learner",
-        verdict="ok",
-        detail=f"{address} answers, {took}; task {reply.task}, trainer {trainer}",
-    )
+def _tell(finding: Finding) -> None:
+    console.say(f"{finding.verdict:<9}  {finding.check:<12}  {console.safe(finding.detail)}")
+    if finding.todo:
+        console.say(f"{'':<25}-> {console.safe(finding.todo)}")

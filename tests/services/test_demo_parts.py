@@ -177,11 +177,11 @@ def test_the_doctor_measures_and_finds_what_does_not_fit(
     flags = DoctorFlags(learner_config=learner, actor_config=actor, plans=5)
     found = {f.check: f for f in examine(flags)}
     assert set(found) >= {"versions", "ray", "loop", "rendering", "planner", "disk", "port"}
-    assert found["rendering"].verdict == "ok"
+    assert found["rendering"].verdict == "go"
     assert "honest up to" in found["planner"].detail
     actor.write_text(actor.read_text().replace("image_size = 32", "image_size = 40"))
     words = ["--learner-config", str(learner), "--actor-config", str(actor), "--plans", "1"]
     assert cli.main(["doctor", *words, "--learner", "127.0.0.1:1"]) == 3
     out = capsys.readouterr().out
     assert "describe different robots" in out
-    assert "fail  learner" in out
+    assert "no-go      learner" in out
