@@ -118,9 +118,17 @@ class System:
         folder: Gets the store, the spool, configurations and logs.
         config: The actor; its learner is filled in.
         seed: Of the moments at which processes die.
+        offline: Whose robot makes the offline trials; None for the actor's own.
     """
 
-    def __init__(self, folder: Path, config: ActorConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: ActorConfig,
+        *,
+        seed: int = 0,
+        offline: ActorConfig | None = None,
+    ) -> None:
         self.view = StoreView(folder / "store")
         self.kills: list[Kill] = []
         self._folder = folder
@@ -128,7 +136,7 @@ class System:
         self._killed_pid = dict.fromkeys(PROCESSES, 0)
         self._begun_at_death = dict.fromkeys(PROCESSES, -1)
         self._idle_deaths = 0
-        record_offline(config, self.view.root)
+        record_offline(offline or config, self.view.root)
         with ExitStack() as stack:
             self.learner = stack.enter_context(self._start_learner(config))
             wait_until(lambda: self.view.address() is not None, timeout_s=60, what="it listens")

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("pyrealsense2", reason="the camera's SDK is not installed")
 pytest.importorskip("xarm", reason="the arm's SDK is not installed")
 
-from protos.trial import Outcome, Trial  # noqa: E402
+from protos.trial import FALLBACK_CODES, Fallback, Outcome, Trial  # noqa: E402
 from robot.cell import CellConfig, CellTask  # noqa: E402
 from robot.clock import MonotonicClock  # noqa: E402
 from services import cli  # noqa: E402
@@ -33,6 +33,7 @@ from tests.e2e.doubles_rig import (  # noqa: E402
     make_config,
     write_limits,
 )
+from tests.e2e.system_rig import System  # noqa: E402
 from tests.services.rig import wait_until  # noqa: E402
 
 NOBODY = "127.0.0.1:1"
@@ -116,6 +117,33 @@ def check_interchangeable(real: Trial, simulated: Trial) -> None:
     assert np.abs(here - there).mean() < np.abs(here[..., ::-1] - there).mean() - 5
     here, there = (t.observations["state"][0] for t in (real, simulated))
     np.testing.assert_allclose(here[2:], there[2:], atol=0.003)
+
+
+def test_it_plans_with_what_a_learner_made_of_simulated_trials_and_then_of_its_own(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    made = make_config(tmp_path, NOBODY, double)
+    config = dataclasses.replace(made, policy="model", trials=3, wait_weights_s=90.0)
+    with System(tmp_path, config, offline=make_sim_config(made, NOBODY, tmp_path)) as system:
+        assert system.actor.wait(180) == ExitCode.DONE, system.actor.log_text()
+        rows = stored(system.view.root)
+    trials = [trial for row, trial in rows if row.actor == config.actor_id]
+    assert [t.outcome is Outcome.ABORTED for t in trials] == [False] * 3
+    # Each trial waited for weights that had learned from the one before.
+    versions = [t.provenance.weights_version for t in trials]
+    assert versions == sorted(set(versions))
+    assert versions[0] >= 1
+    for trial in trials:
+        assert trial.provenance.weights_digest
+        is_planned = trial.steps["fallback"] == FALLBACK_CODES[Fallback.NONE]
+        assert is_planned.mean() > 0.5
+        np.testing.assert_array_equal(np.isfinite(trial.steps["plan_value"]), is_planned)
+        assert set(trial.steps["weights_version"][is_planned]) == {trial.provenance.weights_version}
+        assert np.abs(trial.steps["action_executed"]).max() > 0.01
+        targets_m = targets_of(trial, config)
+        assert np.all(targets_m >= np.array(LIMITS.box_low_m[:2]) - 1e-6)
+        assert np.all(targets_m <= np.array(LIMITS.box_high_m[:2]) + 1e-6)
+        assert np.abs(trial.observations["state"][1:, :2] - targets_m).max() < 0.05
 
 
 def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leaves_no_fault(
