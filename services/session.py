@@ -89,7 +89,12 @@ class Session:
             return self._lease_token
 
     def say_goodbye(self) -> None:
-        """Gives the lease back, so that the next process need not wait for it to lapse."""
+        """Gives the lease back, so that the next process need not wait for it to lapse.
+
+        Whoever waits for a lease waits no longer, if the worker was told to stop before.
+        """
+        with self._changed:
+            self._changed.notify_all()
         lease_token = self.lease(0.0)
         if lease_token is not None:
             with contextlib.suppress(LearnerUnavailable, LeaseLost):

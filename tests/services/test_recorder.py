@@ -473,3 +473,17 @@ def test_stop_is_quick_while_the_learner_is_frozen(ingress: IngressProcess, tmp_
         running.stop()
         assert time.monotonic() - began <= 10.0
         ingress.thaw()
+
+
+def test_stop_does_not_wait_for_a_learner_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.uploader._LOOK_S", 60.0)
+    with FaultProxy("127.0.0.1:9") as proxy:
+        running = RunningRecorder(tmp_path / "spool", proxy.address)
+        running.record(1)
+        wait_until(lambda: running.loop.is_drained and running.loop.num_unsent == 1)
+        wait_until(lambda: proxy.num_connections > 0, what="it looks for its learner")
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 3.0
