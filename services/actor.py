@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.actor_config import ActorConfig, ActorRun
+from services.actor_desk import desk_of, with_operator
 from services.actor_folder import ActorFolder
 from services.actor_robot import robot_spec
 from services.config import load
@@ -242,12 +243,13 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
 
     Raises:
         CannotStart: Another actor uses the spool, or there is no memory or disk for this one.
+        NotATerminal: There shall be an operator, and nobody can type.
     """
     if stop is None:
         stop = StopSignals()
         stop.install()
     with ActorFolder(config.spool) as folder:
-        config = dataclasses.replace(config, spool=folder.root)
+        config = with_operator(dataclasses.replace(config, spool=folder.root))
         found = folder.recover(config.reserve_bytes)
         try:
             ring = Ring.create(folder.ring_path, robot_spec(config), num_trials=config.ring_trials)
@@ -270,7 +272,8 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
             folder.root,
             found.num_waiting,
         )
-        return Supervisor(config, folder, ring, stop).run()
+        with desk_of(config, folder.run, ring, stop):
+            return Supervisor(config, folder, ring, stop).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from typing import Literal
 from robot.camera_address import parse_camera
 from robot.cell import CellConfig
 from robot.sim.config import SimConfig
+from robot.teleop import TeleopConfig
 from services.address import DEFAULT_ADDRESS, split_address
 from services.config import build_file
 from services.config_text import to_toml
@@ -76,6 +77,14 @@ class ActorConfig:
     exit_when_done: bool = False
     """End after the last trial, once the learner has them all or `upload_wait_s` has passed."""
 
+    operator: bool | None = None
+    """A person at this terminal lets trials begin, judges them and may take over; needs `real`
+    pace. None is yes for a real arm started from a terminal, else no."""
+    teleop: TeleopConfig = field(default_factory=TeleopConfig)
+    """How the person's keys and sticks feel."""
+    gamepad: Path | None = None
+    """Device of the person's gamepad, as /dev/input/js0; keys work beside it."""
+
     wait_weights_s: float = 120.0
     """Longest wait between trials for weights trained on the trial before. 0 never waits."""
     unreachable_s: float = 5.0
@@ -128,6 +137,8 @@ class ActorConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -20 <= self.niceness <= 19:
             raise ValueError(f"niceness must be -20 .. 19, got {self.niceness}")
+        if self.operator and self.pace != "real":
+            raise ValueError(f"operator needs pace real, got {self.pace}")
         if self.ring_trials < 2:
             raise ValueError(f"ring_trials must be at least 2, got {self.ring_trials}")
         if self.reserve_bytes < 0:

@@ -20,13 +20,14 @@ from robot.clock import Clock
 from robot.env import RobotEnv
 from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorRun
+from services.overseer import ControlOverseer, Nobody, Overseer
 from services.pilot import Pilot, RandomPilot
 from services.process import StopFlag
 from services.records import NO_WEIGHTS
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring
-from services.trial_run import TrialLimits, TrialOrder, TrialResult, TrialRunner
+from services.trial_run import DISCARDED, TrialLimits, TrialOrder, TrialResult, TrialRunner
 
 if TYPE_CHECKING:  # it brings torch, which a loop that draws its actions does without
     from services.weights_slot import WeightsSlot
@@ -78,6 +79,9 @@ class TrialSeries:
         self._run, self._config = run, run.config
         self._ring, self._control = ring, ring.control
         self._writer = RingWriter(ring)
+        self._overseer: Overseer = Nobody()
+        if run.config.operator:
+            self._overseer = ControlOverseer(ring.control, ring.spec.action_size)
         self._runner = TrialRunner(
             env=env,
             clock=clock,
@@ -88,6 +92,7 @@ class TrialSeries:
                 max_missed_in_a_row=run.config.max_missed_in_a_row,
             ),
             should_stop=self.should_stop,
+            overseer=self._overseer,
         )
         self._slot = slot
         self._random = RandomPilot(ring.spec.action_size, noise_seed(run, ring))
@@ -107,7 +112,9 @@ class TrialSeries:
         last: TrialResult | None = None
         while not self._is_done():
             pilot = self._prepare(last)
-            if pilot is None:
+            if pilot is None or not self._wait(
+                LoopState.WAITING_FOR_OPERATOR, lambda: self._overseer.may_begin, "the operator"
+            ):
                 break
             # Before the state: whoever watches takes an old beat in a trial for a loop that hangs.
             self._control.loop_heartbeat_ns = time.monotonic_ns()
@@ -254,7 +261,8 @@ class TrialSeries:
     def _raise_if_hopeless(self, result: TrialResult) -> None:
         if result.fault is not None:
             raise LoopFailed(f"the robot is stopped until a person clears it: {result.fault}")
-        if result.outcome is not Outcome.ABORTED or self.should_stop():
+        is_meant = result.abort_reason == DISCARDED or self.should_stop()
+        if result.outcome is not Outcome.ABORTED or is_meant:
             self._num_aborted_in_a_row = 0
             return
         self._num_aborted_in_a_row += 1
