@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from robot.frames import FrameLimits
 from robot.guard_limits import GuardLimits
 from robot.interfaces import StartPose
 from robot.realsense_config import RealSenseConfig
@@ -27,6 +28,9 @@ class CellConfig(TaskConfig):
 
     stream: RealSenseConfig = field(default_factory=RealSenseConfig)
     """The colour stream of every camera; names are given with the cameras."""
+    frames: FrameLimits = field(default_factory=lambda: FrameLimits(max_age_s=0.15))
+    """When a frame is too old. A target of the loop is a period's way of targets of the guard, so
+    that at 10 Hz the arm is told nothing more 0.25 s after the last frame."""
     start_margin_m: float = START_MARGIN_M
     """Trials start this far inside the limits' box, in the plane, or further."""
 

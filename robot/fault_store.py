@@ -138,7 +138,9 @@ class FaultLatch:
         """
         if self.fault is not None and (self._is_kept or not is_kept):
             return
-        logger.error(
+        # One that is not kept is how a loop ends that was not in motion.
+        logger.log(
+            logging.ERROR if is_kept else logging.INFO,
             "event=latched fault=%s while=%r text=%r kept=%s",
             fault.code,
             doing,

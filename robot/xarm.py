@@ -126,7 +126,8 @@ class XArm:
         """Stops on a connection of its own, so that no slow answer holds it up, and latches."""
         lines = self._lines
         if lines is None or lines.stop():
-            self._latch(RobotFault("stopped", "motion was stopped"))
+            # Asked for, and not by what is wrong with the arm: whoever asked says why.
+            self._latch(RobotFault("stopped", "motion was stopped"), level=logging.INFO)
         else:
             self._latch(
                 RobotFault(
@@ -289,8 +290,8 @@ class XArm:
             lines.stop()
         return fault.again()
 
-    def _latch(self, fault: RobotFault) -> None:
+    def _latch(self, fault: RobotFault, *, level: int = logging.ERROR) -> None:
         with self._latching:
             if self._fault is None:
                 self._fault = fault
-                logger.error("the arm is stopped: %s", fault)
+                logger.log(level, "the arm is stopped: %s", fault)

@@ -164,7 +164,8 @@ class GuardServer:
         match message:
             case Stop():
                 self._guard.stop(who, is_kept=not peer.is_loop)
-                logger.warning("event=stop_asked by=%r pid=%d uid=%d", who, peer.pid, peer.uid)
+                level = logging.INFO if peer.is_loop else logging.WARNING
+                logger.log(level, "event=stop_asked by=%r pid=%d uid=%d", who, peer.pid, peer.uid)
                 self._answer(peer, Answer(is_ok=True, text="the arm was stopped"))
             case Ack():
                 self._acknowledge(peer)

@@ -3,7 +3,8 @@
 `python -m services.loop RUN.toml`, started by the actor's supervisor. During a trial this process
 touches no disk, no socket and no log (`services/trial_run.py`); weights change between trials only
 (`services/trial_series.py`). Whatever ends it, the arm is stopped on the way out: signals are heard
-before there is an arm, and what takes seconds to load is loaded before it.
+before there is an arm, and what takes seconds to load is loaded before it. Loading, and the first
+plan of new weights, are broken off by a signal.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from services.logs import configure_logging
 from services.process import (
     CannotStart,
     ExitCode,
+    Interrupted,
     StopFlag,
     be_urgent,
     end_with_parent,
@@ -55,8 +57,10 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
     if config.pace == "real":
         clock = MonotonicClock()
         be_urgent(config.niceness)
-    slot = _make_slot(run, ring) if config.policy == "model" else None
-    if stop.is_set:
+    try:
+        with stop.interrupting():
+            slot = _make_slot(run, ring) if config.policy == "model" else None
+    except Interrupted:
         ring.control.loop_state = LoopState.STOPPED
         return
     try:
@@ -70,7 +74,10 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         ending.callback(env.stop)
         if env.spec != ring.spec:
             raise CannotStart(f"robot and ring differ: {ring.spec.difference(env.spec)}")
-        TrialSeries(run, ring, env, clock, slot, stop).run()
+        try:
+            TrialSeries(run, ring, env, clock, slot, stop).run()
+        except Interrupted:
+            ring.control.loop_state = LoopState.STOPPED
 
 
 def _make_slot(run: ActorRun, ring: Ring) -> WeightsSlot:

@@ -6,6 +6,7 @@ Imports the standard library only, so the control loop can use it too.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import ctypes
 import importlib.metadata
 import logging
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
 
@@ -67,16 +68,45 @@ class StopRequests:
         return self._num
 
 
+class Interrupted(BaseException):
+    """Work that can be left at any moment is left, because it is time to end.
+
+    No Exception, so that nothing on the way takes it for an error of that work.
+    """
+
+
 class StopFlag:
     """A wish to end that a signal handler may set at any moment, as it takes no lock."""
 
     def __init__(self) -> None:
         self.is_set = False
         """Whether to end."""
+        self._interrupted_thread: int | None = None
 
     def set(self) -> None:
-        """Says that it is time to end."""
+        """Says that it is time to end; to a thread inside `interrupting` itself by Interrupted."""
         self.is_set = True
+        if self._interrupted_thread == threading.get_ident():
+            self._interrupted_thread = None
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Lets the signals break off what is done in the block, which may take long.
+
+        Signals are handled in the main thread, and only that one is broken off. What the block
+        makes may be lost: nothing that has to be stopped or closed.
+
+        Raises:
+            Interrupted: It is time to end, or was already.
+        """
+        self._interrupted_thread = threading.get_ident()
+        try:
+            if self.is_set:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupted_thread = None
 
     def set_on_signals(self) -> None:
         """Takes SIGTERM and SIGINT for that wish from now on; main thread only."""

@@ -170,6 +170,10 @@ class LoopLink(Protocol):
         """
         ...
 
+    def announce_trainer(self, *, has_failed: bool) -> None:
+        """Says whether the learner's trainer has failed: no weights are waited for then."""
+        ...
+
     def announce_unsent(self, num_trials: int) -> None:
         """Says how many trials of the spool wait for an acknowledgement; before each `commit`."""
         ...

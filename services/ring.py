@@ -89,7 +89,7 @@ class RingWriter:
             raise RingFull(f"the recorder is more than {self._ring.num_slots} records behind")
         assert not self._ring.has_open_trial, "the previous trial has not ended"
         number = self._ring.num_begun + 1
-        text = json.dumps(vars(provenance)).encode()
+        text = json.dumps(provenance.to_header()).encode()
         self._index = 0
         self._write(KIND_BEGIN, number, trial_id, text, {SEEN: observation})
         return number
@@ -257,6 +257,10 @@ class RingReader:
         """Says that weights of a version are all that comes of the ledger up to a row."""
         self._ring.control.set_trained(version, ledger_seq)
 
+    def announce_trainer(self, *, has_failed: bool) -> None:
+        """Says whether the learner's trainer has failed."""
+        self._ring.control.has_trainer_failed = has_failed
+
     def announce_unsent(self, num_trials: int) -> None:
         """Says how many trials of the spool wait for an acknowledgement; before each `commit`."""
         self._ring.control.unsent_trials = num_trials
@@ -291,6 +295,6 @@ class RingReader:
             number=number,
             trial_id=slot["trial_id"].decode(),
             spec=spec,
-            provenance=Provenance(**{**said, "source": Source(said["source"])}),
+            provenance=Provenance.from_header(said),
             observation=seen,
         )

@@ -115,6 +115,8 @@ class Control:
     """1 while the spool has no room for one more trial."""
     _acked = Word(86)
     _trained = Word(87)
+    has_trainer_failed = Word(88)
+    """1 while the learner says that its trainer has failed."""
 
     # The supervisor.
     is_stop_requested = Word(112)

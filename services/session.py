@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from learner.status import TrainerState
 from protos import learner_pb2 as pb
 from protos.trial import SpecMismatch
 from services.backoff import Backoff
@@ -168,6 +169,8 @@ class Session:
                 self._link.announce_trained(
                     version=reply.latest_weights.version, ledger_seq=reply.trained_ledger_seq
                 )
+                has_failed = reply.trainer.state == TrainerState.FAILED
+                self._link.announce_trainer(has_failed=has_failed)
             except LeaseLost as error:
                 logger.warning("event=lease_lost actor=%s reason=%s", self._who.actor_id, error)
                 self.lease_lost(lease_token)

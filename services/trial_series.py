@@ -1,9 +1,9 @@
 """Trials one after the other, and what happens between them.
 
-Between two trials the loop waits for room in ring and spool and, as long as the learner answers,
-for weights that were trained on the trial before, or for the learner's word that none will be;
-without the learner it goes on with the last good ones. How many trials are complete is read from
-the ring, so that a loop that was started again goes on where the one before it died.
+Between two trials the loop waits for room in ring and spool and, as long as the learner answers and
+its trainer has not failed, for weights that were trained on the trial before, or for the learner's
+word that none will be; otherwise it goes on with the last good ones. How many trials are complete
+is read from the ring, so that a loop that was started again goes on where the one before it died.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services.actor_config import ActorRun
 from services.overseer import ControlOverseer, Nobody, Overseer
 from services.pilot import Pilot, RandomPilot
 from services.process import StopFlag
-from services.records import NO_WEIGHTS
+from services.records import NO_WEIGHTS, WeightsMark
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring
@@ -108,6 +108,7 @@ class TrialSeries:
 
         Raises:
             LoopFailed: The robot has a latched fault, or too many trials in a row were aborted.
+            Interrupted: Asked to stop while weights made their first plan.
         """
         last: TrialResult | None = None
         while not self._is_done():
@@ -151,9 +152,10 @@ class TrialSeries:
                 return None
             if not self._is_trained_through():
                 logger.warning(
-                    "event=weights_late waited_s=%.1f weights=%d",
+                    "event=weights_late waited_s=%.1f weights=%d reason=%r",
                     time.monotonic() - began,
                     slot.version,
+                    "the trainer has failed" if self._control.has_trainer_failed else "none came",
                 )
         return slot.pilot
 
@@ -190,8 +192,8 @@ class TrialSeries:
         assert self._slot is not None
         began_with = self._control.used_weights
         if self._config.source == Source.ONLINE or began_with == NO_WEIGHTS:
-            self._slot.follow(self._control.announced_weights)
-        elif self._slot.mark != began_with and not self._slot.follow(began_with):
+            self._follow(self._control.announced_weights)
+        elif self._slot.mark != began_with and not self._follow(began_with):
             # Another loop began it. With other weights its trials would not add up to one number.
             self._control.loop_state = LoopState.FAULT
             raise LoopFailed(
@@ -200,11 +202,17 @@ class TrialSeries:
             )
         return self._slot.version > 0
 
+    def _follow(self, announced: WeightsMark) -> bool:
+        """Has the slot change to these weights; a stop does not wait for their first plan."""
+        assert self._slot is not None
+        with self._stop.interrupting():
+            return self._slot.follow(announced)
+
     def _is_trained_through(self) -> bool:
         """Whether there will be no better weights for the last trial than those in use."""
         slot, control = self._slot, self._control
         assert slot is not None
-        slot.follow(control.announced_weights)
+        self._follow(control.announced_weights)
         number, ledger_seq = control.acked
         if number != self._ring.num_begun:
             return False
@@ -214,12 +222,14 @@ class TrialSeries:
         )
 
     def _giving_up(self, deadline_s: float) -> Callable[[], bool]:
-        """Returns a test for: waited long enough, or the learner has been silent too long."""
+        """Returns a test for: waited long enough, or nobody is left who could bring any."""
         began_ns = time.monotonic_ns()
         silent_ns = int(self._config.unreachable_s * 1e9)
 
         def has_given_up() -> bool:
             control, now_ns = self._control, time.monotonic_ns()
+            if control.has_trainer_failed:
+                return True
             if control.link_state == LinkState.UP and self._is_recorder_alive():
                 return time.monotonic() >= deadline_s
             since_ns = control.link_since_ns if control.link_state == LinkState.DOWN else began_ns

@@ -156,6 +156,7 @@ class ListLoop:
         self.loop_status = LoopStatus(state="in_trial")
         self.marks: list[WeightsMark] = []
         self.trained = (0, 0)
+        self.has_trainer_failed = False
         self.links: list[bool] = []
         self.rooms: list[bool] = []
         self.acked: dict[str, int] = {}
@@ -217,6 +218,9 @@ class ListLoop:
 
     def announce_trained(self, *, version: int, ledger_seq: int) -> None:
         self.trained = version, ledger_seq
+
+    def announce_trainer(self, *, has_failed: bool) -> None:
+        self.has_trainer_failed = has_failed
 
     def announce_unsent(self, num_trials: int) -> None:
         self.num_unsent = num_trials

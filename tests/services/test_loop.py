@@ -353,6 +353,26 @@ def test_it_does_not_wait_for_weights_that_will_never_come(
     assert "event=weights_late" not in caplog.text
 
 
+def test_it_does_not_wait_for_a_trainer_that_has_failed(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.announce(ledger_seq=3)
+    reader = site.recorder.reader
+    reader.announce_link(is_up=True)
+
+    def settle(trial: Trial) -> None:
+        """The learner holds the trial, and has nobody who could train on it."""
+        reader.announce_acked(trial_id=trial.trial_id, ledger_seq=11)
+        reader.announce_trainer(has_failed=True)
+
+    site.recorder.on_trial = settle
+    loop = site.start(policy="model", trials=2, unreachable_s=60.0, wait_weights_s=600.0)
+    loop.join(timeout=60)
+    assert not loop.is_alive()
+    assert [versions(t) for t in site.recorder.finish()] == [{1}] * 2
+    assert "reason='the trainer has failed'" in caplog.text
+
+
 @pytest.mark.parametrize("trained", [(1, 10), (2, 11)])
 def test_it_waits_while_the_learner_may_still_have_better_weights(
     site: Site, trained: tuple[int, int]

@@ -6,8 +6,10 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,7 +23,7 @@ from tests.services.rig import ROOT
 
 # The loop, with a signal at one place on its way, and a word on what becomes of the robot.
 PROCESS = """
-import os, signal, sys
+import os, signal, sys, time
 from services import loop
 
 def interrupted(function, is_before):
@@ -59,12 +61,12 @@ raise SystemExit(loop.main(sys.argv[1:]))
 class Case:
     """A run file for a counting robot, and its ring."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, policy: Literal["model", "random"] = "random") -> None:
         config = ActorConfig(
             robot="counting",
             sim=SimConfig(max_steps=4, image_size=8),
             spool=folder / "spool",
-            policy="random",
+            policy=policy,
         )
         path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
         self.ring = Ring.create(path, robot_spec(config), num_trials=2)
@@ -109,6 +111,37 @@ def test_a_signal_before_there_is_a_robot_ends_the_loop_without_one(case: Case, 
     code, said = case.run(f"loop.{name} = interrupted(loop.{name}, False)")
     assert (code, said) == (ExitCode.DONE, [])
     assert case.ring.control.loop_state == LoopState.STOPPED
+
+
+SLOW_SLOT = """
+class Slot:
+    version = 0
+    def follow(self, announced):
+        slow()
+
+def slow(*_arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+loop._make_slot = MAKE
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "said"), [("slow", []), ("lambda *_: Slot()", ["made", "stop", "close"])]
+)
+def test_a_signal_breaks_off_what_is_loaded_and_the_first_plan_of_new_weights(
+    tmp_path: Path, make: str, said: list[str]
+) -> None:
+    case = Case(tmp_path, policy="model")
+    case.ring.control.recorder_heartbeat_ns = time.monotonic_ns()
+    try:
+        began = time.monotonic()
+        assert case.run(SLOW_SLOT.replace("MAKE", make)) == (ExitCode.DONE, said)
+        assert time.monotonic() - began < 30.0
+        assert case.ring.control.loop_state == LoopState.STOPPED
+    finally:
+        case.ring.unlink()
 
 
 def test_a_robot_that_does_not_stop_is_let_go_of_nevertheless(case: Case) -> None:

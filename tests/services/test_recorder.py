@@ -221,8 +221,12 @@ def test_loop_is_told_when_the_learner_is_done_with_a_trial_that_brought_no_weig
             "ledger_seq": seq,
             "unix_ns": time.time_ns(),
         }
-        (ingress.store / "logs" / "trainer_status.json").write_text(json.dumps(report))
+        status = ingress.store / "logs" / "trainer_status.json"
+        status.write_text(json.dumps(report))
         wait_until(lambda: running.loop.trained == (version, seq))
+        assert not running.loop.has_trainer_failed
+        status.write_text(json.dumps(report | {"state": "failed"}))
+        wait_until(lambda: running.loop.has_trainer_failed)
 
 
 def test_refused_trial_stays_on_disk_and_the_others_go_on(
