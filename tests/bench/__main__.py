@@ -27,6 +27,7 @@ Part = Literal[
     "commit",
     "weights",
     "loop",
+    "realtime",
     "malformed",
     "resume",
     "kills",
@@ -34,6 +35,7 @@ Part = Literal[
 SIZES: dict[Part, tuple[str, ...]] = {
     "weights": ("publishes",),
     "loop": ("minutes",),
+    "realtime": ("minutes",),
     "malformed": ("messages",),
     "kills": ("kills",),
 }
@@ -47,7 +49,7 @@ class BenchFlags:
     only: tuple[Part, ...] = get_args(Part)
     """Parts to run, in this order."""
     minutes: float = 1.0
-    """How long each arm moves in `loop`. [min]"""
+    """How long each arm moves in `loop` and `realtime`. [min]"""
     publishes: int = 100
     """Versions of weights that are published in `weights`, of each size."""
     messages: int = 100_000

@@ -22,6 +22,7 @@ from learner.algorithms.registry import policy_config_to_json
 from learner.planner_config import PlannerConfig
 from learner.store import TrialStore
 from protos.trial import Source, Trial
+from services.actor_config import ActorConfig
 from services.actor_robot import robot_spec
 from services.measure import HEADROOM
 from services.process import ExitCode
@@ -98,6 +99,13 @@ def fly(arm: Arm, folder: Path, learned: Learned, *, minutes: float) -> list[Tri
     """
     folder.mkdir()
     config = actor_config(folder, control_hz=arm.control_hz, policy=arm.policy)
+    return fly_as(config, arm, folder, learned, minutes=minutes)
+
+
+def fly_as(
+    config: ActorConfig, arm: Arm, folder: Path, learned: Learned, *, minutes: float
+) -> list[Trial]:
+    """Runs the actor of a configuration; see `fly`, whose folder is there already."""
     algorithm = learned.algorithm
     if arm.is_plan_small:
         algorithm = dataclasses.replace(algorithm, planner=SMALL_PLAN)
