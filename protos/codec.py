@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from protos import learner_pb2
+from protos.provenance import cameras_from_header
 from protos.trial import (
     OBSERVATION_PREFIX,
     STEP_PREFIX,
@@ -150,6 +151,9 @@ def _header(text: str) -> Mapping[str, Any]:
             raise TrialRejected(f"provenance has no field {name[:64]!r}")
         if value is None and name in optional:
             continue
+        if name == "cameras":
+            _check_cameras(value)
+            continue
         if str(kinds[name]).startswith("int"):
             if type(value) is not int or value not in _INT64:
                 raise TrialRejected(f"provenance {name} is not a 64-bit integer")
@@ -158,6 +162,13 @@ def _header(text: str) -> Mapping[str, Any]:
         else:
             _check_text(f"provenance {name}", value)
     return header
+
+
+def _check_cameras(raw: object) -> None:
+    try:
+        cameras_from_header(raw)
+    except ValueError as error:
+        raise TrialRejected(f"provenance cameras: {error}") from error
 
 
 def _check_text(name: str, text: str) -> None:

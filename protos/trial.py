@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from protos.provenance import Provenance, Source
+
 MAX_TRIAL_STEPS = 100_000
 MAX_FIELD_ELEMENTS = 64 << 20
 OBSERVATION_PREFIX = "observation/"
@@ -35,14 +37,6 @@ class SpecMismatch(ValueError):
 
 class TrialRejected(ValueError):
     """A trial breaks an invariant or does not fit the spec; the message says which and how."""
-
-
-class Source(StrEnum):
-    """Where a trial comes from. Evaluation trials are kept and never trained on."""
-
-    OFFLINE = "offline"
-    ONLINE = "online"
-    EVAL = "eval"
 
 
 class Outcome(StrEnum):
@@ -216,27 +210,6 @@ MAY_BE_NAN = frozenset({"plan_value", "plan_uncertainty"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Who made a trial, when and how."""
-
-    actor: str
-    incarnation: str
-    """One id a process start of the actor."""
-    source: Source
-    seed: int
-    """Seed of the reset of this trial."""
-    started_unix_ns: int
-    software: str
-    """Version of offworld that ran."""
-    weights_version: int = 0
-    """Version in use when the trial began; 0 when no model acted."""
-    weights_digest: str = ""
-    position_index: int | None = None
-    """Which fixed evaluation position, if any."""
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One trial, whole: observations one row longer than the steps, outcome and provenance.
 
@@ -303,7 +276,7 @@ class Trial:
         return {
             "trial_id": self.trial_id,
             "spec": json.loads(self.spec.to_json()),
-            "provenance": dataclasses.asdict(self.provenance),
+            "provenance": self.provenance.to_header(),
             "outcome": self.outcome.value,
             "abort_reason": self.abort_reason,
         }
@@ -312,8 +285,6 @@ class Trial:
     def from_parts(cls, header: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> Trial:
         """Rebuilds a trial from `header()` and `columns()`; TrialRejected if they are not that."""
         try:
-            provenance = dict(header["provenance"])
-            provenance["source"] = Source(provenance["source"])
             observations = {
                 name.removeprefix(OBSERVATION_PREFIX): array
                 for name, array in columns.items()
@@ -327,7 +298,7 @@ class Trial:
             return cls(
                 trial_id=str(header["trial_id"]),
                 spec=RobotSpec.from_json(json.dumps(header["spec"])),
-                provenance=Provenance(**provenance),
+                provenance=Provenance.from_header(header["provenance"]),
                 outcome=Outcome(header["outcome"]),
                 observations=observations,
                 steps=steps,

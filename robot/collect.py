@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Protocol
 
@@ -91,7 +92,7 @@ def collect_trial(
     return Trial(
         trial_id=identity,
         spec=env.spec,
-        provenance=provenance,
+        provenance=dataclasses.replace(provenance, cameras=env.camera_facts),
         outcome=Outcome.SUCCESS if is_success else Outcome.FAILURE,
         observations={
             field.name: np.stack([fields[field.name] for fields in observations])

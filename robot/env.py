@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from protos.provenance import CameraFacts
 from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.frames import FrameLimits, FrameWatch
-from robot.interfaces import Arm, Camera, Frame, Reward, RobotFault, Task, WatchedArm
+from robot.interfaces import Arm, Camera, Frame, KnownCamera, Reward, RobotFault, Task, WatchedArm
 from robot.observation import Observation, reduce_image, state_vector
 from robot.safety import SafetyGate
 
@@ -88,6 +89,11 @@ class RobotEnv:
     def fault(self) -> RobotFault | None:
         """The latched fault, or None while the robot may move."""
         return self._gate.fault or self._arm.fault
+
+    @property
+    def camera_facts(self) -> tuple[CameraFacts, ...]:
+        """What a trial keeps of the cameras that know it of themselves."""
+        return tuple(c.facts for c in self._cameras.values() if isinstance(c, KnownCamera))
 
     @property
     def period_ns(self) -> int:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from protos.provenance import CameraFacts
+
 if TYPE_CHECKING:
     from robot.observation import Observation
 
@@ -146,6 +148,16 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Lets go of the device; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class KnownCamera(Camera, Protocol):
+    """A camera that knows what a trial should keep of it."""
+
+    @property
+    def facts(self) -> CameraFacts:
+        """How it projects, which one it is, and how it is set."""
         ...
 
 

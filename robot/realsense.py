@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from protos.provenance import CameraFacts, CameraIntrinsics
 from robot.clock import Clock
 from robot.interfaces import Frame, RobotFault
-from robot.realsense_config import CameraIntrinsics, CaptureCounts, RealSenseConfig
+from robot.realsense_config import CaptureCounts, RealSenseConfig
 from robot.realsense_intake import FrameIntake
 from robot.realsense_sdk import rs
-from robot.realsense_settings import apply_settings, read_intrinsics
+from robot.realsense_settings import apply_settings, read_facts
 from robot.realsense_source import RealSenseSource
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class RealSenseCamera:
         self._num_attempts = 0
         self._give_up_s = 0.0
         self._pipeline: Any = None
-        self._intrinsics = self._open()
+        self._facts = self._open()
         self._thread = threading.Thread(target=self._run, name=f"camera-{config.name}", daemon=True)
         self._thread.start()
         # The interpreter kills the threads that are left, and the SDK aborts the process for that.
@@ -81,8 +82,13 @@ class RealSenseCamera:
 
     @property
     def intrinsics(self) -> CameraIntrinsics:
-        """How the camera projects, as it says itself; to be stored with a trial."""
-        return self._intrinsics
+        """How the camera projects, as it says itself."""
+        return self._facts.intrinsics
+
+    @property
+    def facts(self) -> CameraFacts:
+        """What a trial keeps of it, as it said when it was opened."""
+        return self._facts
 
     @property
     def counts(self) -> CaptureCounts:
@@ -154,14 +160,14 @@ class RealSenseCamera:
             self._changed.notify_all()
         return self.wait_for_newer(number, self._config.first_frame_s)
 
-    def _open(self) -> CameraIntrinsics:
+    def _open(self) -> CameraFacts:
         """Starts the stream."""
         pipeline = self._source.start(self._config)
         try:
             profile = pipeline.get_active_profile()
             if self._source.is_live:
                 apply_settings(profile, self._config)
-            intrinsics = read_intrinsics(profile)
+            facts = read_facts(profile, self._config)
         except RuntimeError:
             pipeline.stop()
             raise
@@ -169,7 +175,7 @@ class RealSenseCamera:
         self._is_clock_unknown = True
         # The SDK waits in real time, whatever clock dates the frames.
         self._give_up_s = time.monotonic() + self._config.first_frame_s
-        return intrinsics
+        return facts
 
     def _run(self) -> None:
         last_words = RobotFault("camera_gone", f"the thread of camera {self.name} has ended")

@@ -69,26 +69,6 @@ class RealSenseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraIntrinsics:
-    """How the camera projects: what a trial keeps to make metres of pixels later."""
-
-    width: int
-    """Pixels."""
-    height: int
-    """Pixels."""
-    fx_px: float
-    fy_px: float
-    ppx_px: float
-    """Principal point, from the left."""
-    ppy_px: float
-    """Principal point, from the top."""
-    distortion_model: str
-    """The SDK's name of it, such as `inverse_brown_conrady`."""
-    distortion: tuple[float, ...]
-    """The model's coefficients k1 k2 p1 p2 k3."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class CaptureCounts:
     """What came from the camera since it was opened."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from protos.provenance import CameraFacts, CameraIntrinsics
 from robot.interfaces import RobotFault
-from robot.realsense_config import CameraIntrinsics, RealSenseConfig
+from robot.realsense_config import RealSenseConfig
 from robot.realsense_sdk import rs
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,36 @@ def read_intrinsics(profile: Any) -> CameraIntrinsics:
     )
 
 
+def read_facts(profile: Any, config: RealSenseConfig) -> CameraFacts:
+    """Returns what there is to keep of the camera of a started pipeline, its settings as they are.
+
+    Args:
+        profile: Of the started pipeline.
+        config: Which settings are fixed; the others are the camera's own affair.
+    """
+    device, sensor = profile.get_device(), _colour_sensor(profile)
+
+    def told(info: Any) -> str:
+        return device.get_info(info) if device.supports(info) else ""
+
+    def kept(option: Any, wish: float | None) -> float | None:
+        if wish is None or not sensor.supports(option):
+            return None
+        return float(sensor.get_option(option))
+
+    exposure = kept(rs.option.exposure, config.exposure_s)
+    return CameraFacts(
+        name=config.name,
+        intrinsics=read_intrinsics(profile),
+        model=told(rs.camera_info.name),
+        serial=told(rs.camera_info.serial_number),
+        firmware=told(rs.camera_info.firmware_version),
+        exposure_s=None if exposure is None else exposure * _exposure_unit_s(sensor),
+        gain=kept(rs.option.gain, config.gain),
+        white_balance_k=kept(rs.option.white_balance, config.white_balance_k),
+    )
+
+
 def apply_settings(profile: Any, config: RealSenseConfig) -> None:
     """Fixes exposure, gain and white balance of the sensor that gives the colour stream.
 
@@ -53,8 +84,7 @@ def apply_settings(profile: Any, config: RealSenseConfig) -> None:
         if config.exposure_s is not None or config.gain is not None:
             _set(sensor, rs.option.enable_auto_exposure, 0.0, "automatic exposure off")
         if config.exposure_s is not None:
-            unit_s = RGB_EXPOSURE_UNIT_S if name == RGB_SENSOR else EXPOSURE_UNIT_S
-            wish = round(config.exposure_s / unit_s)
+            wish = round(config.exposure_s / _exposure_unit_s(sensor))
             _set(sensor, rs.option.exposure, wish, f"exposure_s = {config.exposure_s:g}")
         if config.gain is not None:
             _set(sensor, rs.option.gain, config.gain, f"gain = {config.gain:g}")
@@ -66,6 +96,11 @@ def apply_settings(profile: Any, config: RealSenseConfig) -> None:
         if isinstance(error, RobotFault):
             raise
         raise RobotFault("camera_setting", f"camera {config.name}, {name}: {error}") from error
+
+
+def _exposure_unit_s(sensor: Any) -> float:
+    is_rgb = sensor.get_info(rs.camera_info.name) == RGB_SENSOR
+    return RGB_EXPOSURE_UNIT_S if is_rgb else EXPOSURE_UNIT_S
 
 
 def _colour_sensor(profile: Any) -> Any:

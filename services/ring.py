@@ -25,7 +25,6 @@ from protos.trial import (
     FieldSpec,
     Outcome,
     Provenance,
-    Source,
     TrialRejected,
     step_fields,
 )

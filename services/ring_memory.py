@@ -26,8 +26,8 @@ from protos.trial import RobotSpec, SpecMismatch, step_fields
 from services.ring_control import PAGE_BYTES, Control
 
 _MAGIC = 0x6F66_6677_7269_6E67
-_LAYOUT_VERSION = 1
-TEXT_BYTES = 4096
+_LAYOUT_VERSION = 2
+TEXT_BYTES = 8192
 KIND_BEGIN, KIND_STEP, KIND_END = 1, 2, 3
 COLUMN, SEEN = "step/", "observation/"
 

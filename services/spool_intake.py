@@ -6,7 +6,6 @@ it stopped if its trial is still open, and ignored to its end if it is not.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sqlite3
@@ -73,7 +72,7 @@ class Intake:
         header = json.dumps(
             {
                 "spec": json.loads(record.spec.to_json()),
-                "provenance": dataclasses.asdict(record.provenance),
+                "provenance": record.provenance.to_header(),
             },
             sort_keys=True,
         )

@@ -20,6 +20,7 @@ reward; without one, the person is asked when the trial is over.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -158,7 +159,8 @@ class TrialRunner:
             with quiet_memory():
                 self._ticker.start()
                 tick, seen = self._observe()
-                self._writer.begin(order.trial_id, order.provenance, seen.fields)
+                provenance = dataclasses.replace(order.provenance, cameras=self._env.camera_facts)
+                self._writer.begin(order.trial_id, provenance, seen.fields)
                 has_begun = True
                 reason = self._steps(order, pilot, tick, seen)
                 self._env.rest()

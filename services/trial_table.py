@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from protos.provenance import CameraFacts
 from protos.trial import FALLBACK_CODES, Trial
 
 _FALLBACK_NAMES = {code: str(fallback) for fallback, code in FALLBACK_CODES.items()}
@@ -45,6 +46,8 @@ def describe(trial: Trial, digest: str) -> dict[str, object]:
         "digest": digest,
         "software": provenance.software,
     }
+    for camera in provenance.cameras:
+        facts[f"camera {camera.name}"] = _camera(camera)
     if provenance.position_index is not None:
         facts["position"] = provenance.position_index
     if provenance.note:
@@ -52,6 +55,17 @@ def describe(trial: Trial, digest: str) -> dict[str, object]:
     if trial.abort_reason:
         facts["aborted"] = trial.abort_reason
     return facts
+
+
+def _camera(camera: CameraFacts) -> str:
+    lens = camera.intrinsics
+    named = [camera.model, camera.serial and f"serial {camera.serial}"]
+    named += [camera.firmware and f"firmware {camera.firmware}"]
+    words = [" ".join(word for word in named if word), f"{lens.width}x{lens.height}"]
+    words.append(f"focal length {lens.fx_px:.1f}, {lens.fy_px:.1f} px")
+    if camera.exposure_s is not None:
+        words.append(f"exposure {1e3 * camera.exposure_s:g} ms")
+    return ", ".join(word for word in words if word)
 
 
 def step_rows(trial: Trial) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from protos.provenance import CameraIntrinsics
 from robot.clock import Clock, MonotonicClock
 from robot.doubles.device_trouble import DeviceTrouble
 from robot.doubles.frame_feeder import FrameFeeder
@@ -30,6 +31,7 @@ from robot.realsense_source import make_request, start_pipeline
 POOL_SIZE = 16
 """Frames a camera can hand out before it writes over the first one, as many as a real one has."""
 SLOWNESS_NS = 500_000_000
+FIRMWARE = "5.16.0.1"
 UPTIME_NS = 3_600_000_000_000
 """How long the camera is on when it is made, or a reset would not show in its clock."""
 _COUNTER = 2**32
@@ -45,6 +47,7 @@ class SoftwareDevice:
         sensor_name: `Stereo Module` gives its colour as a D405 does.
         has_clock: Whether it stamps frames itself; otherwise its host does.
         has_controls: Whether exposure, gain and white balance can be set.
+        lens: How it says it projects; None for a focal length of its width, in the middle.
     """
 
     is_live = True
@@ -59,6 +62,7 @@ class SoftwareDevice:
         sensor_name: str = RGB_SENSOR,
         has_clock: bool = True,
         has_controls: bool = True,
+        lens: CameraIntrinsics | None = None,
     ) -> None:
         self.trouble: DeviceTrouble | None = None
         """What is wrong with it from the next frame on; None is nothing."""
@@ -78,7 +82,7 @@ class SoftwareDevice:
         # The SDK keeps no copy of the pixels and no hold on their memory.
         self._pool = np.zeros((POOL_SIZE, config.height, config.width, 3), dtype=np.uint8)
         self._num_handed = 0
-        self._device, self._sensor, self._profile = self._make(sensor_name)
+        self._device, self._sensor, self._profile = self._make(sensor_name, lens)
         if has_controls:
             _add_controls(self._sensor, longest=10_000 if sensor_name == RGB_SENSOR else 165_000)
 
@@ -170,16 +174,20 @@ class SoftwareDevice:
         frame.profile = self._profile
         self._sensor.on_video_frame(frame)
 
-    def _make(self, sensor_name: str) -> tuple[Any, Any, Any]:
+    def _make(self, sensor_name: str, lens: CameraIntrinsics | None) -> tuple[Any, Any, Any]:
         config = self._config
         device = rs.software_device()
         device.register_info(rs.camera_info.name, "Software camera")
         device.register_info(rs.camera_info.serial_number, self._serial)
+        device.register_info(rs.camera_info.firmware_version, FIRMWARE)
         sensor = device.add_sensor(sensor_name)
         intrinsics = rs.intrinsics()
         intrinsics.width, intrinsics.height = config.width, config.height
         intrinsics.fx = intrinsics.fy = float(config.width)
         intrinsics.ppx, intrinsics.ppy = config.width / 2, config.height / 2
+        if lens is not None:
+            intrinsics.fx, intrinsics.fy = lens.fx_px, lens.fy_px
+            intrinsics.ppx, intrinsics.ppy = lens.ppx_px, lens.ppy_px
         intrinsics.model = rs.distortion.inverse_brown_conrady
         intrinsics.coeffs = [0.0] * 5
         stream = rs.video_stream()

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 
+from protos.provenance import CameraFacts
 from robot.clock import Clock
 from robot.doubles.realsense_device import SoftwareDevice
 from robot.doubles.scene_renderer import SceneRenderer, pad_sides
@@ -14,7 +15,9 @@ from robot.doubles.world_feed import WorldState
 from robot.interfaces import Frame
 from robot.realsense import RealSenseCamera
 from robot.realsense_config import RealSenseConfig
+from robot.sim.camera import SimCamera
 from robot.sim.config import SimConfig
+from robot.sim.world import SimWorld
 
 
 class WorldCamera:
@@ -32,7 +35,15 @@ class WorldCamera:
 
     def __init__(self, config: RealSenseConfig, clock: Clock, scene: SimConfig, port: int) -> None:
         size = min(config.width, config.height)
-        device = SoftwareDevice(config, clock, serial=f"world-{port}")
+        scene = dataclasses.replace(scene, image_size=8, render_size=size)
+        lens = SimCamera(SimWorld(scene, clock)).facts.intrinsics
+        # The square it draws has dark sides to the left and right.
+        lens = dataclasses.replace(
+            lens,
+            ppx_px=lens.ppx_px + (config.width - size) / 2,
+            ppy_px=lens.ppy_px + (config.height - size) / 2,
+        )
+        device = SoftwareDevice(config, clock, serial=f"world-{port}", lens=lens)
 
         counted = itertools.count()
 
@@ -46,7 +57,7 @@ class WorldCamera:
 
         self._camera = RealSenseCamera(config, clock, device)
         self._renderer = SceneRenderer(
-            dataclasses.replace(scene, image_size=8, render_size=size),
+            scene,
             port,
             feed,
             fps=config.fps,
@@ -57,6 +68,11 @@ class WorldCamera:
     def name(self) -> str:
         """The name it was given."""
         return self._camera.name
+
+    @property
+    def facts(self) -> CameraFacts:
+        """What a trial keeps of it."""
+        return self._camera.facts
 
     def read(self) -> Frame:
         """Returns the newest frame; see `RealSenseCamera.read`."""

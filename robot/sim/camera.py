@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import numpy as np
 
+from protos.provenance import CameraFacts, CameraIntrinsics
 from robot.interfaces import Frame, RobotFault
 from robot.sim.engine import make_renderer
 from robot.sim.world import SimWorld
@@ -34,6 +36,24 @@ class SimCamera:
     def name(self) -> str:
         """Name of the camera."""
         return self._name
+
+    @property
+    def facts(self) -> CameraFacts:
+        """The pinhole that it draws with."""
+        model, size = self._world.model, self._world.config.render_size
+        fovy_rad = math.radians(float(model.cam_fovy[model.camera(self._name).id]))
+        focal_px = 0.5 * size / math.tan(0.5 * fovy_rad)
+        lens = CameraIntrinsics(
+            width=size,
+            height=size,
+            fx_px=focal_px,
+            fy_px=focal_px,
+            ppx_px=0.5 * (size - 1),
+            ppy_px=0.5 * (size - 1),
+            distortion_model="none",
+            distortion=(),
+        )
+        return CameraFacts(name=self._name, intrinsics=lens, model="MuJoCo")
 
     def read(self) -> Frame:
         """Draws the world of this moment. [render_size, render_size, 3]"""

@@ -108,6 +108,13 @@ def check_interchangeable(real: Trial, simulated: Trial) -> None:
     """Asserts that nothing tells of which robot a trial is but what happened in it."""
     assert real.spec.difference(simulated.spec) == []
     assert real.num_steps == simulated.num_steps == NUM_STEPS
+    # Each keeps what its own camera is: the same view through the same lens here.
+    (double,), (drawn,) = real.provenance.cameras, simulated.provenance.cameras
+    assert (double.name, drawn.name) == ("front", "front")
+    assert double.serial.startswith("world-")
+    for name in ("width", "height", "fx_px", "fy_px", "ppx_px", "ppy_px"):
+        here, there = (getattr(camera.intrinsics, name) for camera in (double, drawn))
+        assert here == pytest.approx(there), name
     for here, there in ((real.observations, simulated.observations), (real.steps, simulated.steps)):
         assert here.keys() == there.keys()
         for name, column in here.items():

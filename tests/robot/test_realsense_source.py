@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from protos.provenance import CameraIntrinsics
 from robot import realsense_source
 from robot.clock import SimulatedClock
 from robot.doubles.realsense_device import SoftwareDevice
 from robot.interfaces import RobotFault
 from robot.realsense import RealSenseCamera
-from robot.realsense_config import CameraIntrinsics, RealSenseConfig
+from robot.realsense_config import RealSenseConfig
 from robot.realsense_sdk import rs
 from robot.realsense_settings import RGB_SENSOR, apply_settings
 from robot.realsense_source import DeviceInfo, SerialSource, choose_device
@@ -112,6 +113,16 @@ def test_a_mode_that_the_camera_has_not_is_a_fault_that_tells_what_it_has(change
     fault = fault_of(lambda: RealSenseCamera(config, SimulatedClock(), device))
     assert fault.code == "camera_mode"
     assert f"expected {config.mode}, double-1 offers 32x24 rgb8 at 30 Hz" in str(fault)
+
+
+def test_a_trial_keeps_which_camera_it_was_and_how_it_was_set():
+    camera, _ = open_double(make_config(exposure_s=0.01, gain=32.0, white_balance_k=None))
+    facts = camera.facts
+    assert (facts.name, facts.serial, facts.firmware) == ("front", "double-1", "5.16.0.1")
+    assert facts.model == "Software camera"
+    assert facts.intrinsics == camera.intrinsics
+    assert (facts.exposure_s, facts.gain, facts.white_balance_k) == (0.01, 32.0, None)
+    camera.close()
 
 
 def test_intrinsics_are_those_of_the_stream():
