@@ -160,6 +160,8 @@ class Recording:
             self._control.loop_state = LoopState.WAITING_FOR_OPERATOR
             while not self._overseer.may_begin and not self._should_stop():
                 self._look()
+                if (fault := self._env.fault) is not None:
+                    raise fault.again()
                 time.sleep(_LOOK_S)
             if self._should_stop():
                 break

@@ -79,9 +79,7 @@ class TrialSeries:
         self._run, self._config = run, run.config
         self._ring, self._control = ring, ring.control
         self._writer = RingWriter(ring)
-        self._overseer: Overseer = Nobody()
-        if run.config.operator:
-            self._overseer = ControlOverseer(ring.control, ring.spec.action_size)
+        self._env, self._overseer = env, self._make_overseer()
         self._runner = TrialRunner(
             env=env,
             clock=clock,
@@ -99,6 +97,11 @@ class TrialSeries:
         self._num_aborted_in_a_row = 0
         self._stop = stop
 
+    def _make_overseer(self) -> Overseer:
+        if not self._config.operator:
+            return Nobody()
+        return ControlOverseer(self._control, self._ring.spec.action_size)
+
     def should_stop(self) -> bool:
         """Whether to end now, in the middle of a trial if need be."""
         return self._stop.is_set or self._control.is_stop_requested != 0
@@ -114,7 +117,7 @@ class TrialSeries:
         while not self._is_done():
             pilot = self._prepare(last)
             if pilot is None or not self._wait(
-                LoopState.WAITING_FOR_OPERATOR, lambda: self._overseer.may_begin, "the operator"
+                LoopState.WAITING_FOR_OPERATOR, self._may_begin, "the operator"
             ):
                 break
             # Before the state: whoever watches takes an old beat in a trial for a loop that hangs.
@@ -158,6 +161,10 @@ class TrialSeries:
                     "the trainer has failed" if self._control.has_trainer_failed else "none came",
                 )
         return slot.pilot
+
+    def _may_begin(self) -> bool:
+        """Whether the person lets a trial begin, or none can: its reset says why at once."""
+        return self._overseer.may_begin or self._env.fault is not None
 
     def _wait(self, state: LoopState, is_over: Callable[[], bool], what: str) -> bool:
         """Waits until `is_over`; False when asked to stop meanwhile. Says so, now and then."""
