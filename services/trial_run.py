@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from protos.trial import Outcome, Provenance, step_fields
+from protos.trial import Fallback, Outcome, Provenance, step_fields
 from robot.clock import Clock, Tick, Ticker
 from robot.env import RobotEnv
 from robot.interfaces import SUCCESS, RobotFault
@@ -43,6 +43,7 @@ from services.trial_summary import TrialSummary
 
 STOPPED = "stopped by request"
 DISCARDED = "discarded by a person"
+STEERED = "a person steered in an evaluation"
 _LOOK_S = 0.01
 
 
@@ -140,7 +141,7 @@ class TrialRunner:
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
         self._decider = Decider(env, clock, limits.max_uncertainty)
         self._overseer = overseer or Nobody()
-        self._verdict = Verdict.NONE
+        self._verdict, self._is_steered = Verdict.NONE, False
         self._summary = TrialSummary()
         self._is_success = False
 
@@ -164,7 +165,7 @@ class TrialRunner:
                 has_begun = True
                 reason = self._steps(order, pilot, tick, seen)
                 self._env.rest()
-            reason = reason or self._judge()
+            reason = reason or self._judge(is_eval=order.is_eval)
         except RobotFault as raised:
             # Said before anything else: a loop killed from here on must not be started again.
             self._control.fault = str(raised)
@@ -192,19 +193,21 @@ class TrialRunner:
         """Runs the steps; returns why the trial was aborted, empty if it was not."""
         spec, version = self._env.spec, order.provenance.weights_version
         self._decider.begin()
+        self._is_steered = False
         missed_in_a_row = 0
         for index in range(spec.max_steps):
             wish = self._overseer.look()
             decided = self._decider.decide(
                 tick, seen, pilot, wish, version=version, is_eval=order.is_eval
             )
+            self._is_steered |= decided.fallback is Fallback.OPERATOR
             applied = self._env.apply(decided.action)
             is_missed = applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
             self._control.num_missed += is_missed
             missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
 
             next_tick, next_seen = self._observe(after_ns=applied.t_commanded_ns)
-            while wish.is_paused and not self._should_stop():
+            while wish.is_paused and wish.verdict is Verdict.NONE and not self._should_stop():
                 self._env.hold()
                 next_tick, next_seen = self._observe()
                 wish = self._overseer.look()
@@ -252,11 +255,14 @@ class TrialRunner:
                 raise self._env.latch(RobotFault("observation_not_finite", f"{name} is not finite"))
         return tick, seen
 
-    def _judge(self) -> str:
+    def _judge(self, *, is_eval: bool) -> str:
         """Waits for the person's verdict; returns why the trial is aborted, empty if it is not.
 
-        Asked to stop meanwhile, what the reward says stands.
+        Asked to stop meanwhile, what the reward says stands. An evaluation that a person steered
+        in says nothing of the weights.
         """
+        if is_eval and self._is_steered:
+            return STEERED
         wish = Wish(verdict=self._verdict)
         while wish.verdict is Verdict.NONE and not self._should_stop():
             wish = self._overseer.ask(is_success=self._is_success)

@@ -27,7 +27,14 @@ from services.records import NO_WEIGHTS, WeightsMark
 from services.ring import RingWriter
 from services.ring_control import LinkState, LoopState
 from services.ring_memory import Ring
-from services.trial_run import DISCARDED, TrialLimits, TrialOrder, TrialResult, TrialRunner
+from services.trial_run import (
+    DISCARDED,
+    STEERED,
+    TrialLimits,
+    TrialOrder,
+    TrialResult,
+    TrialRunner,
+)
 
 if TYPE_CHECKING:  # it brings torch, which a loop that draws its actions does without
     from services.weights_slot import WeightsSlot
@@ -278,7 +285,7 @@ class TrialSeries:
     def _raise_if_hopeless(self, result: TrialResult) -> None:
         if result.fault is not None:
             raise LoopFailed(f"the robot is stopped until a person clears it: {result.fault}")
-        is_meant = result.abort_reason == DISCARDED or self.should_stop()
+        is_meant = result.abort_reason in (DISCARDED, STEERED) or self.should_stop()
         if result.outcome is not Outcome.ABORTED or is_meant:
             self._num_aborted_in_a_row = 0
             return

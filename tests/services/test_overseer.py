@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,14 @@ from services.ring import RingReader, RingWriter
 from services.ring_control import PAGE_BYTES, Control, LoopState
 from services.ring_memory import Ring, ring_folder
 from services.spool import Spool, SpoolConfig
-from services.trial_run import DISCARDED, TrialLimits, TrialOrder, TrialResult, TrialRunner
+from services.trial_run import (
+    DISCARDED,
+    STEERED,
+    TrialLimits,
+    TrialOrder,
+    TrialResult,
+    TrialRunner,
+)
 
 NONE, HOLD, OPERATOR = (
     FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.HOLD, Fallback.OPERATOR)
@@ -86,7 +94,7 @@ class Bench:
         self.ring: Ring | None = None
         self._spool = spool
 
-    def run(self, person: Script) -> tuple[TrialResult, Trial]:
+    def run(self, person: Script, *, is_eval: bool = False) -> tuple[TrialResult, Trial]:
         env = make_counting_env(self.clock, max_steps=NUM_STEPS, success_at=self.success_at)
         path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
         self.ring = Ring.create(path, env.spec, num_trials=2)
@@ -99,7 +107,8 @@ class Bench:
             should_stop=self.should_stop,
             overseer=person,
         )
-        result = runner.run(make_order(), self.pilot)
+        order = dataclasses.replace(make_order(), is_eval=is_eval)
+        result = runner.run(order, self.pilot)
         reader = RingReader(self.ring)
         while records := reader.poll(0):
             self._spool.add(records)
@@ -222,6 +231,26 @@ def test_a_discarded_trial_is_kept_as_aborted(bench: Bench, *, is_in_trial: bool
     assert (result.outcome, result.abort_reason) == (Outcome.ABORTED, DISCARDED)
     assert not trial.is_trainable
     assert trial.num_steps == (3 if is_in_trial else NUM_STEPS)
+
+
+def test_a_verdict_ends_a_pause(bench: Bench) -> None:
+    paused = Wish(is_paused=True)
+    judged = Wish(is_paused=True, verdict=Verdict.FAILURE)
+    result, trial = bench.run(Script({2: paused, 3: paused, 4: judged, 5: judged}))
+    assert result.outcome is Outcome.FAILURE
+    assert trial.num_steps == 2
+
+
+@pytest.mark.parametrize("is_eval", [True, False])
+def test_an_evaluation_in_which_a_person_steered_does_not_count(
+    bench: Bench, *, is_eval: bool
+) -> None:
+    bench.success_at = 3
+    person = Script(at_step(1, command(0.5)))
+    result, _ = bench.run(person, is_eval=is_eval)
+    assert result.abort_reason == (STEERED if is_eval else "")
+    assert result.outcome is (Outcome.ABORTED if is_eval else Outcome.SUCCESS)
+    assert person.asked == ([] if is_eval else [True])
 
 
 def test_a_stop_while_the_person_is_asked_lets_the_reward_stand(bench: Bench) -> None:
