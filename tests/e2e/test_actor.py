@@ -79,6 +79,7 @@ def test_kill_9_of_loop_and_recorder_loses_and_doubles_nothing(
                 lambda head=head: ring.control.head >= head or actor.process.poll() is not None,
                 what="the loop goes on",
             )
+            assert actor.process.poll() is None, actor.log_text()
             name = dice.choice(["loop", "recorder"])
             kills[name] += actor.kill(name)
         assert actor.wait(120) == ExitCode.DONE
