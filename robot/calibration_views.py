@@ -6,14 +6,22 @@ Only the interfaces of arm and camera are used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from robot.camera_model import CalibrationError
 from robot.clock import Clock
-from robot.interfaces import Arm, ArmState, Camera, Frame, RobotFault, ToolTarget
+from robot.interfaces import (
+    Arm,
+    ArmState,
+    Camera,
+    Frame,
+    RobotFault,
+    ToolTarget,
+    WatchedArm,
+)
 
 PERIOD_S = 0.02
 SPEED_M_S = 0.1
@@ -77,6 +85,8 @@ def visit(
     clock: Clock,
     points_m: Sequence[tuple[float, float, float]],
     opening: float,
+    *,
+    period_s: float = PERIOD_S,
 ) -> Iterator[View]:
     """Carries the object to each point in a straight line and yields what is seen there.
 
@@ -86,25 +96,32 @@ def visit(
         clock: Of both.
         points_m: Where to go, base frame.
         opening: Of the gripper all the while, 0 closed .. 1 open.
+        period_s: Between two commands.
 
     Raises:
         RobotFault: The arm does not arrive or the camera gives nothing new.
     """
     for point_m in points_m:
-        _carry(arm, clock, np.array(point_m), opening)
+        _carry(arm, clock, np.array(point_m), opening, period_s)
         state = arm.state()
-        yield View(frame=_fresh(camera, clock, state.t_ns), state=state)
+        x, y, z = point_m
+        here = ToolTarget(position_m=(x, y, z), gripper_opening=opening)
+        frame = _fresh(camera, clock, state.t_ns, lambda here=here: arm.command(here))
+        if isinstance(arm, WatchedArm):
+            # Whoever gets the view may take their time with it.
+            arm.rest()
+        yield View(frame=frame, state=state)
 
 
-def _carry(arm: Arm, clock: Clock, goal_m: np.ndarray, opening: float) -> None:
-    period_ns = round(PERIOD_S * 1e9)
+def _carry(arm: Arm, clock: Clock, goal_m: np.ndarray, opening: float, period_s: float) -> None:
+    period_ns = round(period_s * 1e9)
     sent_m = np.array(arm.state().position_m)
     give_up_ns: int | None = None
     here_m, num_still = sent_m, 0
     while True:
         way_m = goal_m - sent_m
         length_m = float(np.linalg.norm(way_m))
-        step_m = SPEED_M_S * PERIOD_S
+        step_m = SPEED_M_S * period_s
         sent_m = goal_m if length_m <= step_m else sent_m + way_m * (step_m / length_m)
         x, y, z = (float(n) for n in sent_m)
         arm.command(ToolTarget(position_m=(x, y, z), gripper_opening=opening))
@@ -125,7 +142,7 @@ def _carry(arm: Arm, clock: Clock, goal_m: np.ndarray, opening: float) -> None:
             )
 
 
-def _fresh(camera: Camera, clock: Clock, after_ns: int) -> Frame:
+def _fresh(camera: Camera, clock: Clock, after_ns: int, stay: Callable[[], None]) -> Frame:
     give_up_ns = clock.now_ns() + round(_SETTLE_S * 1e9)
     while True:
         frame = camera.read()
@@ -133,4 +150,5 @@ def _fresh(camera: Camera, clock: Clock, after_ns: int) -> Frame:
             return frame
         if clock.now_ns() >= give_up_ns:
             raise RobotFault("camera_stale", f"camera {camera.name} shows nothing new")
+        stay()
         clock.sleep_until_ns(clock.now_ns() + round(PERIOD_S * 1e9 / 2))

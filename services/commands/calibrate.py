@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,14 +16,17 @@ from typing import Literal
 import numpy as np
 
 from robot.calibrating import Fit, Mark, fit
-from robot.calibration_views import Grid, View, visit
+from robot.calibration_views import PERIOD_S, Grid, View, visit
 from robot.camera_model import Intrinsics
 from robot.clock import Clock, SimulatedClock
 from robot.detectors import draw
-from robot.interfaces import Arm, Camera
+from robot.interfaces import Arm, Camera, KnownCamera, StartPose
 from robot.sim.config import SimConfig
 from robot.task_config import TaskName
 from services import config, console
+from services.actor_config import ActorConfig
+from services.cell_bench import PERIOD_S as CELL_PERIOD_S
+from services.cell_bench import cell_bench
 from services.commands.flags import OutputFlags
 from services.config_text import to_toml
 from services.process import CannotStart, ExitCode, write_aside
@@ -50,8 +53,21 @@ _SIM_MARKS_SIZE_PX = 224
 class CalibrateConfig(OutputFlags):
     """Calibrates camera, colours and workspace of one robot at one task."""
 
-    robot: Literal["sim"] = "sim"
-    """Which robot. In simulation the object is put between the fingers by itself."""
+    robot: Literal["sim", "xarm7"] = "sim"
+    """Which robot. In simulation the object is put between the fingers by itself; `xarm7` opens
+    the gripper at the limits' start pose and asks for it."""
+    actor_config: Path | None = None
+    """The actor's file of a real arm: its limits, its cameras, its task. Its actor must not run."""
+    camera_name: str | None = None
+    """Which of the cell's cameras; none for the only one."""
+    is_held: bool = False
+    """The object is between the fingers of the real arm already: ask nothing."""
+    opening: float | None = None
+    """Of the real gripper around the object; none for that of the limits' start pose."""
+    centre_from_tool_m: Point | None = None
+    """Middle of the object from the tool centre point, by the ruler; for a real arm."""
+    held_height_m: float | None = None
+    """How tall the object is, by the ruler; for a real arm."""
     sim: SimConfig = field(default_factory=SimConfig)
     """The simulated workspace; its task decides what is calibrated for."""
     out: Path = Path("runs/calibration")
@@ -64,7 +80,8 @@ class CalibrateConfig(OutputFlags):
     grid: Grid | None = None
     """Where to go; none is the task's usual grid."""
     intrinsics: Intrinsics | None = None
-    """Of the lens, as its maker measured them; none finds the focal length too."""
+    """Of the lens, as its maker measured them; none takes those that a real camera says without
+    distortion, and else finds the focal length too."""
     max_error_px: float = 1.0
     """A calibration with a greater reprojection error is not written."""
 
@@ -84,6 +101,13 @@ class Bench:
     """Of the gripper while the object is carried."""
     centre_from_tool_m: Point
     held_height_m: float
+    task: TaskName
+    box_low_m: Point
+    box_high_m: Point
+    period_s: float = PERIOD_S
+    """Between two commands."""
+    intrinsics: Intrinsics | None = None
+    """As the camera says."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -104,18 +128,12 @@ def calibrate(settings: CalibrateConfig) -> Fit:
         CalibrationError: Nothing can be found; the message says why.
         RobotFault: The arm or the camera failed.
     """
-    limits = settings.sim.limits
-    grid = settings.grid or GRIDS[settings.sim.task]
-    points_m = grid.points_m(limits.box_low_m, limits.box_high_m)
-    held, target = _marks(settings)
     views: list[View] = []
-    with (
-        simulated(settings.sim, points_m[0]) as bench,
-        console.bar("calibration views", len(points_m), is_quiet=settings.json) as bar,
-    ):
-        for view in visit(bench.arm, bench.camera, bench.clock, points_m, bench.opening):
+    with _bench(settings) as bench:
+        points_m = _grid(settings, bench.task).points_m(bench.box_low_m, bench.box_high_m)
+        held, target = _marks(settings, bench.task)
+        for view in _visit(bench, points_m, is_quiet=settings.json):
             views.append(view)
-            bar.update(len(views), "")
             if len(views) == 1:
                 first = view.frame.image
                 marked = draw.draw_marks(first, [m for m in (held, target) if m is not None])
@@ -133,9 +151,9 @@ def calibrate(settings: CalibrateConfig) -> Fit:
         target_mark=target,
         centre_from_tool_m=bench.centre_from_tool_m,
         held_height_m=bench.held_height_m,
-        box_low_m=limits.box_low_m,
-        box_high_m=limits.box_high_m,
-        intrinsics=settings.intrinsics,
+        box_low_m=bench.box_low_m,
+        box_high_m=bench.box_high_m,
+        intrinsics=settings.intrinsics or bench.intrinsics,
     )
     draw.save(settings.out / GRID_PICTURE, draw.draw_fit(views[0].frame.image, found))
     if found.calibration.error_px > settings.max_error_px:
@@ -145,6 +163,79 @@ def calibrate(settings: CalibrateConfig) -> Fit:
             "move in the gripper, or the camera?"
         )
     return found
+
+
+def _bench(settings: CalibrateConfig) -> AbstractContextManager[Bench]:
+    if settings.robot == "sim":
+        limits = settings.sim.limits
+        points_m = _grid(settings, settings.sim.task).points_m(limits.box_low_m, limits.box_high_m)
+        return simulated(settings.sim, points_m[0])
+    if settings.actor_config is None:
+        raise CannotStart("a real arm needs --actor-config FILE")
+    return at_the_arm(settings, config.build_file(ActorConfig, settings.actor_config))
+
+
+def _grid(settings: CalibrateConfig, task: TaskName) -> Grid:
+    return settings.grid or GRIDS[task]
+
+
+def _visit(bench: Bench, points_m: Sequence[Point], *, is_quiet: bool) -> Iterator[View]:
+    with console.bar("calibration views", len(points_m), is_quiet=is_quiet) as bar:
+        views = visit(
+            bench.arm, bench.camera, bench.clock, points_m, bench.opening, period_s=bench.period_s
+        )
+        for number, view in enumerate(views, 1):
+            bar.update(number, "")
+            yield view
+
+
+@contextmanager
+def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]:
+    """Yields the real arm with the object in its gripper, at the limits' start pose.
+
+    Args:
+        settings: What the ruler says of the object, and whether it is there already.
+        actor: Of the cell.
+
+    Raises:
+        CannotStart: Something is not said, an actor works there, or the guard does not start.
+        RobotFault: The arm or the camera failed.
+    """
+    centre, height = settings.centre_from_tool_m, settings.held_height_m
+    if centre is None or height is None:
+        raise CannotStart("a real arm needs --centre-from-tool-m X Y Z and --held-height-m")
+    with cell_bench(actor, settings.camera_name) as cell:
+        limits, start = cell.limits, cell.limits.start
+        # A grid that cannot be is refused before anything moves.
+        _grid(settings, actor.cell.task).points_m(limits.box_low_m, limits.box_high_m)
+        opening = start.gripper_opening if settings.opening is None else settings.opening
+        if not settings.is_held:
+            cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=1.0))
+            console.ask("put the object between the fingers and press Enter: they close on it")
+        cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=opening))
+        yield Bench(
+            arm=cell.arm,
+            camera=cell.camera,
+            clock=cell.clock,
+            opening=opening,
+            centre_from_tool_m=centre,
+            held_height_m=height,
+            task=actor.cell.task,
+            box_low_m=limits.box_low_m,
+            box_high_m=limits.box_high_m,
+            period_s=CELL_PERIOD_S,
+            intrinsics=_lens(cell.camera),
+        )
+
+
+def _lens(camera: Camera) -> Intrinsics | None:
+    """Returns the lens as a camera says it, if its pictures are not distorted."""
+    if not isinstance(camera, KnownCamera):
+        return None
+    lens = camera.facts.intrinsics
+    if any(lens.distortion):
+        return None
+    return Intrinsics(focal_px=(lens.fx_px, lens.fy_px), centre_px=(lens.ppx_px, lens.ppy_px))
 
 
 @contextmanager
@@ -171,6 +262,9 @@ def simulated(sim: SimConfig, start_m: Point) -> Iterator[Bench]:
             opening=given.opening,
             centre_from_tool_m=given.centre_from_tool_m,
             held_height_m=given.height_m,
+            task=sim.task,
+            box_low_m=sim.limits.box_low_m,
+            box_high_m=sim.limits.box_high_m,
         )
     finally:
         camera.close()
@@ -204,13 +298,15 @@ def report(found: Fit, path: Path, *, is_json: bool) -> None:
     console.say(f"written: {path}, with {FIRST_PICTURE} and {GRID_PICTURE} beside it")
 
 
-def _marks(settings: CalibrateConfig) -> tuple[Mark | None, Mark | None]:
+def _marks(settings: CalibrateConfig, task: TaskName) -> tuple[Mark | None, Mark | None]:
     held, target = settings.held_mark, settings.target_mark
+    if settings.robot == "xarm7" and held is None:
+        return None, _mark(target)
     if held is None and target is None:
         held, target = _SIM_MARKS[settings.sim.task]
         scale = settings.sim.render_size / _SIM_MARKS_SIZE_PX
         return _mark(held, scale), _mark(target, scale)
-    if settings.sim.task == "reach" and (held is None or target is None):
+    if task == "reach" and (held is None or target is None):
         raise CannotStart("reach needs both --held-mark and --target-mark")
     return _mark(held), _mark(target)
 
