@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 
@@ -62,3 +63,16 @@ def test_silence_latches_stops_the_controller_and_a_person_has_it_go_on(rig: Gua
     rig.take(Ack())
     arm.reset(START)
     assert rig.guard.phase is Phase.READY
+
+
+def test_a_normal_end_is_no_error(rig: GuardRig, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(START)
+    arm.rest()
+    arm.stop()  # as a loop does on its way out
+    arm.close()
+    rig.guard.shut_down()
+    assert "the arm is stopped" in caplog.text
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []

@@ -141,6 +141,7 @@ def test_a_guard_asked_to_end_stops_the_arm_first_and_latches_nothing(
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(20) == ExitCode.DONE
     assert [e.kind for e in running.record() if e.kind != "state"][-1] == "stop"
+    assert not running.said("ERROR")
     assert not (running.folder / guard.FAULT_FILE).exists()
     assert not running.socket.exists()
 
