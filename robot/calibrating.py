@@ -57,6 +57,18 @@ class Fit:
         """Distances between the two. [N]"""
         return np.linalg.norm(self.seen_px - self.drawn_px, axis=1)
 
+    def summary(self) -> dict[str, object]:
+        """Returns how good it is and where the camera stands, as plain JSON values."""
+        calibration = self.calibration
+        return {
+            "num_views": calibration.num_views,
+            "error_px": calibration.error_px,
+            "max_error_px": float(self.errors_px.max()),
+            "error_mm": 1e3 * calibration.error_m,
+            "camera_m": [round(float(n), 4) for n in calibration.camera.position_m],
+            "focal_px": list(calibration.camera.focal_px),
+        }
+
 
 def fit(
     views: Sequence[View],

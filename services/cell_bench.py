@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot.camera_address import CameraAddress, parse_camera
+from robot.camera_model import Intrinsics
 from robot.cell import gate_limits
 from robot.clock import Clock, MonotonicClock
 from robot.guard_limits import GuardLimits
 from robot.guarded_arm import GuardedArm, SocketLink
-from robot.interfaces import Camera
+from robot.interfaces import Camera, KnownCamera
 from services.actor_cell import open_camera
 from services.actor_config import ActorConfig
 from services.actor_folder import ActorFolder
@@ -111,3 +112,13 @@ def _wait_for(guard: KeptGuard) -> None:
         if time.monotonic() > until_s:
             raise CannotStart(f"the guard does not serve after {_GUARD_S:g} s")
         time.sleep(_LOOK_S)
+
+
+def lens_of(camera: Camera) -> Intrinsics | None:
+    """Returns the lens as a camera says it, if its pictures are not distorted."""
+    if not isinstance(camera, KnownCamera):
+        return None
+    lens = camera.facts.intrinsics
+    if any(lens.distortion):
+        return None
+    return Intrinsics(focal_px=(lens.fx_px, lens.fy_px), centre_px=(lens.ppx_px, lens.ppy_px))

@@ -20,13 +20,13 @@ from robot.calibration_views import PERIOD_S, Grid, View, visit
 from robot.camera_model import Intrinsics
 from robot.clock import Clock, SimulatedClock
 from robot.detectors import draw
-from robot.interfaces import Arm, Camera, KnownCamera, StartPose
+from robot.interfaces import Arm, Camera, StartPose
 from robot.sim.config import SimConfig
 from robot.task_config import TaskName
 from services import config, console
 from services.actor_config import ActorConfig
 from services.cell_bench import PERIOD_S as CELL_PERIOD_S
-from services.cell_bench import cell_bench
+from services.cell_bench import cell_bench, lens_of
 from services.commands.flags import OutputFlags
 from services.config_text import to_toml
 from services.process import CannotStart, ExitCode, write_aside
@@ -224,18 +224,8 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
             box_low_m=limits.box_low_m,
             box_high_m=limits.box_high_m,
             period_s=CELL_PERIOD_S,
-            intrinsics=_lens(cell.camera),
+            intrinsics=lens_of(cell.camera),
         )
-
-
-def _lens(camera: Camera) -> Intrinsics | None:
-    """Returns the lens as a camera says it, if its pictures are not distorted."""
-    if not isinstance(camera, KnownCamera):
-        return None
-    lens = camera.facts.intrinsics
-    if any(lens.distortion):
-        return None
-    return Intrinsics(focal_px=(lens.fx_px, lens.fy_px), centre_px=(lens.ppx_px, lens.ppy_px))
 
 
 @contextmanager
@@ -274,17 +264,8 @@ def simulated(sim: SimConfig, start_m: Point) -> Iterator[Bench]:
 def report(found: Fit, path: Path, *, is_json: bool) -> None:
     """Says what was found."""
     calibration = found.calibration
-    answer = {
-        "file": str(path),
-        "num_views": calibration.num_views,
-        "error_px": calibration.error_px,
-        "max_error_px": float(found.errors_px.max()),
-        "error_mm": 1e3 * calibration.error_m,
-        "camera_m": [round(float(n), 4) for n in calibration.camera.position_m],
-        "focal_px": list(calibration.camera.focal_px),
-    }
     if is_json:
-        console.emit_json(answer)
+        console.emit_json({"file": str(path), **found.summary()})
         return
     x, y, z = np.round(calibration.camera.position_m, 3)
     console.say(
