@@ -14,6 +14,7 @@ Differs: the gradient is multiplied by 1/H before clipping.
 Differs: the policy loss skips steps after a trial's end; `mask_pi_loss` off restores the published
 code. Both random target pairs are read from one call of the target networks, which do not change in
 between: the numbers are the same.
+Differs: `average_decay` above 0 publishes an average of the weights; no update knows of it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from learner import losses
 from learner.algorithms.base import DivergedError, UpdateResult
 from learner.algorithms.fowm_config import FowmConfig
 from learner.augmentation import draw_offsets, random_shift
+from learner.average import ActorAverage
 from learner.batch import Batch
 from learner.capture import StaticCall
 from learner.networks import set_execution
@@ -76,6 +78,11 @@ class FowmAlgorithm:
         rest = {k: p for k, p in named.items() if k not in policy}
         self._model_adam = NamedAdam(rest, config.learning_rate, config.max_grad_norm)
         self._policy_adam = NamedAdam(policy, config.learning_rate, config.max_grad_norm)
+        self._average = (
+            ActorAverage(self.model.actor_tensors(), config.average_decay)
+            if config.average_decay
+            else None
+        )
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._is_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._num_updates = 0
@@ -128,6 +135,8 @@ class FowmAlgorithm:
         moves_target = self._num_updates % self.config.target_every == 0
         result = self._steps[moves_target](batch, draws)
         self._num_updates += 1
+        if self._average is not None:
+            self._average.follow(self._num_updates)
         return result
 
     def _make_steps(self) -> dict[bool, Callable[[Batch, UpdateDraws], UpdateResult]]:
@@ -266,6 +275,7 @@ class FowmAlgorithm:
             "target": _copies(self.target.state_dict()),
             "model_optimiser": self._model_adam.state_dict(),
             "policy_optimiser": self._policy_adam.state_dict(),
+            "average": self._average.state_dict() if self._average else {},
             "generator": self._generator.get_state(),
             "generator_device": self.device.type,
             "num_updates": self._num_updates,
@@ -278,6 +288,8 @@ class FowmAlgorithm:
         self.target.load_state_dict(state["target"])
         self._model_adam.load_state_dict(state["model_optimiser"])
         self._policy_adam.load_state_dict(state["policy_optimiser"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self._num_updates = int(state["num_updates"])
         self._has_ranges = bool(state["has_ranges"])
         self._is_finite.fill_(value=True)
@@ -290,11 +302,15 @@ class FowmAlgorithm:
     def actor_tensors(self) -> dict[str, Tensor]:
         """Returns copies of encoder, dynamics, reward, policy and online Qs, on the CPU.
 
+        They are the newest, or with `average_decay` the average.
+
         Raises:
             DivergedError: An update was not finite.
         """
         self.check_finite()
-        return {k: t.cpu() for k, t in _copies(self.model.actor_tensors()).items()}
+        is_averaged = self._average is not None and self._num_updates > 0
+        tensors = self._average.tensors if is_averaged else self.model.actor_tensors()
+        return {k: t.cpu() for k, t in _copies(tensors).items()}
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

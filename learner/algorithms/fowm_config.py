@@ -40,6 +40,9 @@ class FowmConfig(NetworkConfig):
     """Part of the way the slow copies move."""
     target_every: int = 2
     """Updates between two of their moves."""
+    average_decay: float = 0.0
+    """Actors get the average of about the last 1 / (1 - this) updates; 0: the newest weights, as in
+    the paper."""
     max_grad_norm: float = 10.0
     mask_pi_loss: bool = True
     """False lets steps after a trial's end count in the policy loss, as the published code does."""
@@ -59,6 +62,8 @@ class FowmConfig(NetworkConfig):
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay must lie in [0, 1), got {self.average_decay}")
         if self.uncertainty_weight < 0:
             raise ValueError("uncertainty_weight must not be negative")
         if self.train_precision not in ("fp32", "bf16"):

@@ -258,6 +258,26 @@ def test_ranges_change_nothing_where_they_are_not_wanted():
     assert not algorithm.actor_tensors()["encoder.parts.state.center"].any()
 
 
+def test_an_average_is_published_and_changes_no_update():
+    plain = FowmAlgorithm(make_config(), SPEC, "cpu", seed=0)
+    averaged = FowmAlgorithm(make_config(average_decay=0.5), SPEC, "cpu", seed=0)
+    expected = None
+    for count in range(1, 31):
+        batch = make_batch(SPEC, horizon=4, size=6, seed=count)
+        plain.update(batch)
+        averaged.update(batch)
+        kept = min(0.5, 1 - 10 / (9 + count))
+        newest = plain.actor_tensors()
+        expected = (
+            newest
+            if expected is None
+            else {name: kept * expected[name] + (1 - kept) * newest[name] for name in newest}
+        )
+        torch.testing.assert_close(averaged.model.actor_tensors(), plain.model.actor_tensors())
+    torch.testing.assert_close(averaged.actor_tensors(), expected)
+    assert not torch.equal(expected["pi.linear1.weight"], newest["pi.linear1.weight"])
+
+
 def test_actor_tensors_are_all_that_acting_needs():
     algorithm = FowmAlgorithm(make_config(), SPEC, "cpu", seed=0)
     names = {name.split(".")[0] for name in algorithm.actor_tensors()}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -25,15 +27,20 @@ CHAIN_CONFIG = FowmConfig(
 
 class TestFowmContract(AlgorithmContract):
     num_updates = 150
+    config = CHAIN_CONFIG
 
     def make_algorithm(self, seed=0):
-        return make_algorithm(CHAIN_CONFIG, chain.SPEC, "cpu", seed)
+        return make_algorithm(self.config, chain.SPEC, "cpu", seed)
 
     def make_policy(self, seed=0):
-        return make_policy(CHAIN_CONFIG, chain.SPEC, "cpu", seed)
+        return make_policy(self.config, chain.SPEC, "cpu", seed)
 
     def make_batch(self, rng):
         return chain.make_chain_batch(rng, horizon=3, size=64)
+
+
+class TestAveragedFowmContract(TestFowmContract):
+    config = dataclasses.replace(CHAIN_CONFIG, average_decay=0.9)
 
 
 @pytest.fixture(autouse=True)
