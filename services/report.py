@@ -144,7 +144,7 @@ def _what_is_new(result: DemoResult) -> str:
     if result.recorded_region_m != result.table_region_m:
         known.append("had their targets in the shaded region only")
     if result.variation != "none":
-        known.append(f"knew no {html.escape(result.variation)}")
+        known.append(f"knew no {html.escape(result.variation.replace('_', ' '))}")
     return f"Offline trials {' and '.join(known)}." if known else ""
 
 

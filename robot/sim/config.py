@@ -14,7 +14,7 @@ from robot.task_config import TaskConfig
 Range = tuple[float, float]
 
 VARIATIONS: Mapping[str, tuple[str, ...]] = {
-    "reach": ("none", "distractor", "tool_offset"),
+    "reach": ("none", "distractor", "tool_offset", "green_target"),
     "pick": ("none", "distractors", "green_octagon"),
 }
 """Named changes of a task; `none` is the task as offline data shows it."""

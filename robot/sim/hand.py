@@ -20,7 +20,7 @@ GRIP_OPENING = 0.1
 _CLOSING_S = 1.0
 _POSITION_INDEX = 17
 """Where the target lies while the arm carries the object: out of the way of the first points."""
-_BARE = ("none", "green_octagon")
+_BARE = ("none", "green_octagon", "green_target")
 """Variations with nothing on the table that the carried object would knock over."""
 
 

@@ -29,9 +29,10 @@ def make_task_objects(config: SimConfig) -> tuple[str, str, str]:
     assets = _prism_mesh("hexagon", 6) + _prism_mesh("octagon", 8)
     if config.task == "reach":
         held = _held_bottle() if config.variation == "tool_offset" else _held_prism()
+        colour = GREEN if config.variation == "green_target" else BLUE
         bodies = (
             '<body name="target" mocap="true"><geom type="box" '
-            f'size="{TARGET_SIDE_M / 2} {TARGET_SIDE_M / 2} .001" rgba="{BLUE}"/></body>'
+            f'size="{TARGET_SIDE_M / 2} {TARGET_SIDE_M / 2} .001" rgba="{colour}"/></body>'
         )
         if config.variation == "distractor":
             bodies += _free_prism("distractor", "hexagon", RED)

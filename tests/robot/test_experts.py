@@ -43,7 +43,7 @@ def test_the_noisy_pick_expert_succeeds_about_half_the_time():
     assert 0.35 <= success_rate(run(PICK, PickExpert(PICK), 50)) <= 0.65
 
 
-@pytest.mark.parametrize("variation", ["none", "distractor", "tool_offset"])
+@pytest.mark.parametrize("variation", ["none", "distractor", "tool_offset", "green_target"])
 def test_a_reach_expert_without_error_always_succeeds(variation):
     config = SimConfig(image_size=8, variation=variation)
     expert = ReachExpert(config, aim_error_m=0.0, action_noise=0.0)

@@ -127,6 +127,8 @@ def test_every_variation_looks_different(task, variation):
     def draw(name: str) -> np.ndarray:
         world = SimWorld(SimConfig(task=task, variation=name), SimulatedClock())
         world.reset()
+        if task == "reach":
+            world.place_body("target", np.array([0.45, -0.1, 0.001]))
         for place, body in enumerate(FREE_BODIES.get((task, name), ())):
             world.place_body(body, np.array([0.35 + 0.05 * place, 0.0, PRISM_HEIGHT_M / 2]))
         world.place_arm(np.array([0.30, 0.1, 0.1]), HOLDING_OPENING)
