@@ -28,8 +28,6 @@ class ActorAverage:
         self._decay = decay
         self._live = {name: tensor.detach() for name, tensor in tensors.items()}
         self._mean = {name: tensor.clone() for name, tensor in self._live.items()}
-        self._moving = [name for name, t in self._live.items() if t.is_floating_point()]
-        self._fixed = [name for name, t in self._live.items() if not t.is_floating_point()]
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -41,10 +39,11 @@ class ActorAverage:
         """Takes in the live tensors as they are after `num_updates` updates, 1 or more."""
         # As many updates count as there have been, until the window is full.
         part = max(1.0 - self._decay, 10.0 / (9.0 + num_updates))
-        mean = [self._mean[name] for name in self._moving]
-        torch._foreach_lerp_(mean, [self._live[name] for name in self._moving], min(part, 1.0))
-        for name in self._fixed:
-            self._mean[name].copy_(self._live[name])
+        for name, live in self._live.items():
+            if live.is_floating_point():
+                self._mean[name].lerp_(live, part)
+            else:
+                self._mean[name].copy_(live)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns copies of the average."""
