@@ -308,8 +308,9 @@ class FowmAlgorithm:
             DivergedError: An update was not finite.
         """
         self.check_finite()
-        is_averaged = self._average is not None and self._num_updates > 0
-        tensors = self._average.tensors if is_averaged else self.model.actor_tensors()
+        tensors = self.model.actor_tensors()
+        if self._average is not None and self._num_updates > 0:
+            tensors = self._average.tensors
         return {k: t.cpu() for k, t in _copies(tensors).items()}
 
 
