@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 AT_REST_M_S = 1e-3
 """A set point slower than this is at rest."""
+_SETTLED_NS = 500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,11 @@ class Record:
         """
         later = self.after(struck_ns)
         return max((t for t in later.targets_ns), default=struck_ns)
+
+    def is_settled(self, struck_ns: int) -> bool:
+        """Whether the set point has been at rest for half a second by the end of the record."""
+        rests_ns = self.rests_from_ns(struck_ns)
+        return rests_ns is not None and self.samples[-1].t_ns - rests_ns >= _SETTLED_NS
 
     def rests_from_ns(self, struck_ns: int) -> int | None:
         """Returns from when on the set point stands still for good; None if it never does."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +51,8 @@ class FaultRun:
     date: str
     control_hz: float
     results: tuple[FaultResult, ...]
+    not_measured: tuple[str, ...] = ()
+    """Faults that have never been measured, `NAME, DURING`."""
 
     @property
     def bound_ms(self) -> float:
@@ -71,13 +72,18 @@ class FaultRun:
         """Reads `to_json`'s file."""
         raw = json.loads(path.read_text(encoding="utf-8"))
         results = tuple(FaultResult(**result) for result in raw.pop("results"))
-        return cls(**raw, results=results)
+        return cls(**raw | {"not_measured": tuple(raw["not_measured"])}, results=results)
 
-    def with_results(self, results: Sequence[FaultResult]) -> FaultRun:
-        """Returns it with these in the place of those of the same name and phase."""
-        new = {(r.fault, r.during): r for r in results}
-        kept = [new.pop((r.fault, r.during), r) for r in self.results]
-        return dataclasses.replace(self, results=(*kept, *new.values()))
+    def with_result(self, result: FaultResult) -> FaultRun:
+        """Returns it with this one in the place of the one of its name and phase, or at the end."""
+        by_case = {(r.fault, r.during): r for r in self.results}
+        by_case[result.fault, result.during] = result
+        name = f"{result.fault}, {result.during}"
+        return dataclasses.replace(
+            self,
+            results=tuple(by_case.values()),
+            not_measured=tuple(n for n in self.not_measured if n != name),
+        )
 
 
 def row(result: FaultResult) -> str:
@@ -113,6 +119,7 @@ def table(run: FaultRun) -> str:
         "",
         *_HEAD,
         *(row(result) for result in run.results),
+        *(["", f"Not measured yet: {'; '.join(run.not_measured)}."] if run.not_measured else []),
     )
     return "\n".join(lines) + "\n"
 
