@@ -170,8 +170,8 @@ class RobotEnv:
         try:
             result = self._gate.check(action, self._arm.state())
             self._arm.command(result.target)
-        except RobotFault:
-            self._arm.stop()
+        except RobotFault as fault:
+            self._arm.stop(fault.again())
             raise
         return Applied(
             executed=result.executed_action,
@@ -217,7 +217,7 @@ class RobotEnv:
             fault: The cause. One that is latched already stays the cause.
         """
         self._gate.latch(fault)
-        self._arm.stop()
+        self._arm.stop(fault.again())
         return fault.again()
 
     def reset_by_person(self) -> None:

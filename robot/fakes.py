@@ -78,10 +78,10 @@ class CountingArm:
         self.count += 1
         self.targets.append(target)
 
-    def stop(self) -> None:
-        """Latches the fault `stopped`, if none is latched yet."""
+    def stop(self, cause: RobotFault | None = None) -> None:
+        """Latches `cause`, or the fault `stopped`, if none is latched yet."""
         if self._fault is None:
-            self._fault = RobotFault("stopped", "motion was stopped")
+            self._fault = cause or RobotFault("stopped", "motion was stopped")
 
     def clear_fault(self) -> None:
         """Forgets the latched fault."""
@@ -178,9 +178,9 @@ class FaultyArm:
             self._num_left -= 1
         self._arm.command(target)
 
-    def stop(self) -> None:
+    def stop(self, cause: RobotFault | None = None) -> None:
         """Stops the arm behind."""
-        self._arm.stop()
+        self._arm.stop(cause)
 
     def clear_fault(self) -> None:
         """Repairs it for good."""

@@ -175,15 +175,17 @@ class Guard:
             self._phase = Phase.READY
             self._steering.rest()
 
-    def stop(self, by: str, *, is_kept: bool) -> None:
-        """Stops the arm and latches the fault `stopped`.
+    def stop(self, by: str, *, is_kept: bool, cause: RobotFault | None = None) -> None:
+        """Stops the arm and latches `cause`, or the fault `stopped`.
 
         Args:
             by: Who asked.
+            cause: What they say is wrong.
             is_kept: Whether the fault goes to disk though nothing was moving.
         """
         is_kept = is_kept or self.is_moving
-        self._latch(RobotFault("stopped", f"motion was stopped by {by}"), is_kept=is_kept)
+        fault = cause or RobotFault("stopped", f"motion was stopped by {by}")
+        self._latch(fault, is_kept=is_kept)
 
     def acknowledge(self) -> RobotFault | None:
         """Clears the latched fault on a person's behalf; returns it, or None if there was none.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 512
 """Longer than any message."""
 _MAGIC = b"OG"
@@ -89,6 +89,9 @@ class Rest:
 class Stop:
     """Stop, and stay stopped until a person says otherwise; anybody may ask."""
 
+    cause: RobotFault | None = None
+    """Why, where a loop asks; None for no more than that it asked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Close:
@@ -133,6 +136,7 @@ Message = Hello | Reset | Command | Waiting | Rest | Stop | Close | Ack | Answer
 _HELLO = struct.Struct("<q10d")
 _RESET = struct.Struct("<I4d")
 _COMMAND = struct.Struct("<Qq4d")
+_STOP = struct.Struct(f"<{_CODE_BYTES}s{_FAULT_BYTES}s")
 _ANSWER = struct.Struct(f"<B{_ANSWER_BYTES}s")
 _REPORT = struct.Struct(f"<BBBqQIIIIq7d{_CODE_BYTES}s{_FAULT_BYTES}s")
 _EMPTY = struct.Struct("<")
@@ -199,7 +203,7 @@ def _command(seq: int, t_ns: int, x: float, y: float, z: float, opening: float) 
 
 
 def _report_values(m: Report) -> tuple[Any, ...]:
-    state, fault = m.state, m.fault
+    state = m.state
     measured = (0.0,) * 7
     if state is not None:
         measured = (*state.position_m, *state.rotation_rad, state.gripper_opening)
@@ -215,8 +219,7 @@ def _report_values(m: Report) -> tuple[Any, ...]:
         m.num_acks,
         0 if state is None else state.t_ns,
         *measured,
-        b"" if fault is None else _cut(fault.code, _CODE_BYTES),
-        b"" if fault is None else _cut(fault.message, _FAULT_BYTES),
+        *_fault_values(m.fault),
     )
 
 
@@ -247,13 +250,23 @@ def _report(
         phase=Phase(phase),
         t_ns=t_ns,
         state=state,
-        fault=RobotFault(_text(code), _text(text)) if code.strip(b"\0") else None,
+        fault=_fault(code, text),
         seq=seq,
         reset_number=reset_number,
         num_holds=num_holds,
         num_ignored=num_ignored,
         num_acks=num_acks,
     )
+
+
+def _fault_values(fault: RobotFault | None) -> tuple[bytes, bytes]:
+    if fault is None:
+        return b"", b""
+    return _cut(fault.code, _CODE_BYTES), _cut(fault.message, _FAULT_BYTES)
+
+
+def _fault(code: bytes, text: bytes) -> RobotFault | None:
+    return RobotFault(_text(code), _text(text)) if code.strip(b"\0") else None
 
 
 def _cut(text: str, num_bytes: int) -> bytes:
@@ -283,7 +296,12 @@ _LAYOUTS: dict[type, _Layout] = {
         _command,
     ),
     Rest: _Layout(4, _EMPTY, lambda _: (), Rest),
-    Stop: _Layout(5, _EMPTY, lambda _: (), Stop),
+    Stop: _Layout(
+        5,
+        _STOP,
+        lambda m: _fault_values(m.cause),
+        lambda code, text: Stop(cause=_fault(code, text)),
+    ),
     Close: _Layout(6, _EMPTY, lambda _: (), Close),
     Ack: _Layout(7, _EMPTY, lambda _: (), Ack),
     Waiting: _Layout(8, struct.Struct("<q"), lambda m: (m.t_ns,), lambda t_ns: Waiting(t_ns=t_ns)),

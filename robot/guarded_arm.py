@@ -202,7 +202,7 @@ class GuardedArm:
         numbers = (*target.position_m, target.gripper_opening)
         if not all(math.isfinite(number) for number in numbers):
             fault = self._latch("target_not_finite", f"got {list(numbers)}")
-            self.stop()
+            self.stop(fault)
             raise fault
         self._seq += 1
         self._send(Command(seq=self._seq, t_ns=self._clock.now_ns(), target=target))
@@ -212,12 +212,13 @@ class GuardedArm:
         if self._link is not None and self.fault is None:
             self._send(Rest())
 
-    def stop(self) -> None:
+    def stop(self, cause: RobotFault | None = None) -> None:
         """Has the guard stop the arm and latch; latches here in any case."""
-        self._latch("stopped", "motion was stopped")
+        latched = cause or RobotFault("stopped", "motion was stopped")
+        self._latch(latched.code, latched.message)
         if self._link is not None:
             with contextlib.suppress(RobotFault):
-                self._send(Stop())
+                self._send(Stop(cause=cause))
 
     def clear_fault(self) -> None:
         """Refuses: only a person clears a fault, with `offworld actor ack`."""

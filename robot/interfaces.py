@@ -111,8 +111,8 @@ class Arm(Protocol):
         """Replaces the current target and returns at once; RobotFault if latched."""
         ...
 
-    def stop(self) -> None:
-        """Stops motion and latches a fault, if none is latched yet."""
+    def stop(self, cause: RobotFault | None = None) -> None:
+        """Stops motion and latches `cause`, or the fault `stopped`, if none is latched yet."""
         ...
 
     def clear_fault(self) -> None:

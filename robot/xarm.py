@@ -122,12 +122,13 @@ class XArm:
         # A stop may have come while the answer was awaited.
         self._raise_if_latched()
 
-    def stop(self) -> None:
+    def stop(self, cause: RobotFault | None = None) -> None:
         """Stops on a connection of its own, so that no slow answer holds it up, and latches."""
         lines = self._lines
         if lines is None or lines.stop():
             # Asked for, and not by what is wrong with the arm: whoever asked says why.
-            self._latch(RobotFault("stopped", "motion was stopped"), level=logging.INFO)
+            fault = cause or RobotFault("stopped", "motion was stopped")
+            self._latch(fault, level=logging.INFO)
         else:
             self._latch(
                 RobotFault(

@@ -163,7 +163,8 @@ class GuardServer:
         who = "the loop" if peer.is_loop else f"user {peer.uid}"
         match message:
             case Stop():
-                self._guard.stop(who, is_kept=not peer.is_loop)
+                cause = message.cause if peer.is_loop else None
+                self._guard.stop(who, is_kept=not peer.is_loop, cause=cause)
                 level = logging.INFO if peer.is_loop else logging.WARNING
                 logger.log(level, "event=stop_asked by=%r pid=%d uid=%d", who, peer.pid, peer.uid)
                 self._answer(peer, Answer(is_ok=True, text="the arm was stopped"))

@@ -58,11 +58,11 @@ class SimArm:
             raise self._latch("target_not_finite", f"got {target}")
         self._world.command(np.array(target.position_m), min(max(target.gripper_opening, 0.0), 1.0))
 
-    def stop(self) -> None:
-        """Holds the joints where they are and latches the fault `stopped`."""
+    def stop(self, cause: RobotFault | None = None) -> None:
+        """Holds the joints where they are and latches `cause`, or the fault `stopped`."""
         self._world.freeze()
         if self._fault is None:
-            self._latch("stopped", "motion was stopped")
+            self._fault = cause or RobotFault("stopped", "motion was stopped")
 
     def clear_fault(self) -> None:
         """Lets the arm move again."""

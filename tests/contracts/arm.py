@@ -87,6 +87,15 @@ class ArmContract:
         clock.advance(500_000_000)
         assert np.allclose(arm.state().position_m, resting.position_m, atol=1e-3)
 
+    def test_a_stop_with_a_cause_latches_the_cause(self, arm_and_clock):
+        arm, _ = arm_and_clock
+        arm.reset(self.start)
+        arm.stop(RobotFault("camera_stale", "nothing new for 1.0 s"))
+        assert arm.fault is not None
+        assert arm.fault.code == "camera_stale"
+        with pytest.raises(RobotFault, match="camera_stale"):
+            arm.command(self.goal)
+
     def test_only_clear_fault_unlatches(self, arm_and_clock):
         arm, _ = arm_and_clock
         arm.reset(self.start)

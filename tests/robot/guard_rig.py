@@ -138,7 +138,7 @@ class GuardRig:
             case Rest():
                 self.guard.rest()
             case Stop():
-                self.guard.stop("the loop", is_kept=False)
+                self.guard.stop("the loop", is_kept=False, cause=message.cause)
             case Ack():
                 self.guard.acknowledge()
             case Close():

@@ -105,10 +105,10 @@ class RecordingArm:
         self._target, self._opening_target = target.position_m, target.gripper_opening
         self._note("command")
 
-    def stop(self) -> None:
+    def stop(self, cause: RobotFault | None = None) -> None:
         self._advance()
         self._target = None
-        self._fault = self._fault or RobotFault("stopped", "motion was stopped")
+        self._fault = self._fault or cause or RobotFault("stopped", "motion was stopped")
         self._note("stop")
 
     def clear_fault(self) -> None:

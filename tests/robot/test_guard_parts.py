@@ -84,6 +84,13 @@ def test_a_fault_survives_the_wire_and_a_long_one_is_cut():
     assert there.fault.message == "ä" * 128
 
 
+def test_a_stop_says_why_where_there_is_a_reason():
+    there = unpack(pack(Stop(cause=RobotFault("camera_stale", "nothing new for 1.0 s"))))
+    assert isinstance(there, Stop)
+    assert str(there.cause) == "camera_stale: nothing new for 1.0 s"
+    assert unpack(pack(Stop())) == Stop(cause=None)
+
+
 def test_what_is_no_number_gets_through_to_be_latched():
     command = Command(
         seq=1, t_ns=1, target=ToolTarget(position_m=(math.nan, math.inf, 0), gripper_opening=0)
@@ -101,7 +108,7 @@ def test_a_message_of_another_length_kind_or_version_is_refused(message: Message
         (raw[:-1], "bytes"),
         (raw + b"\0", "bytes"),
         (b"", "too short"),
-        (raw[:2] + b"\x02" + raw[3:], "version 2"),
+        (raw[:2] + b"\x03" + raw[3:], "version 3"),
         (raw[:2] + b"\x00" + raw[3:], "version 0"),
         (b"XX" + raw[2:], "begins with"),
         (raw[:3] + b"\xff" + raw[4:], "no message of kind 255"),

@@ -209,6 +209,21 @@ def test_a_loop_that_talks_nonsense_while_it_drives_is_gone(
     assert rig.record[-1].kind == "stop"
 
 
+def test_a_loop_says_why_it_stops(rig: ServerRig, driving: GuardedArm) -> None:
+    cause = RobotFault("camera_stale", "nothing new for 1.0 s")
+    driving.stop(cause)
+    rig.clock.advance(20_000_000)
+    assert rig.guard.fault is not None
+    assert str(rig.guard.fault) == str(cause)
+
+
+@pytest.mark.usefixtures("driving")
+def test_nobody_else_says_why(rig: ServerRig) -> None:
+    assert rig.answer(Stop(cause=RobotFault("camera_stale", "so they say"))).is_ok
+    assert rig.guard.fault is not None
+    assert rig.guard.fault.code == "stopped"
+
+
 def test_anybody_here_may_stop_the_arm_and_clear_its_fault(
     rig: ServerRig, driving: GuardedArm, caplog: pytest.LogCaptureFixture
 ) -> None:
