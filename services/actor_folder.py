@@ -40,6 +40,12 @@ class Recovered:
     """Trials that ever began, those that are long delivered too."""
 
 
+def ring_path_of(spool: Path) -> Path:
+    """Returns where the ring of the actor of a spool is, whether there is one or not."""
+    name = hashlib.sha256(str(spool.resolve()).encode()).hexdigest()[:16]
+    return ring_folder() / f"offworld-{os.getuid()}-{name}.ring"
+
+
 class ActorFolder:
     """The spool's folder, locked for one actor. Use it in a `with` statement.
 
@@ -82,8 +88,7 @@ class ActorFolder:
     @property
     def ring_path(self) -> Path:
         """Where this actor's ring is; the same for every start."""
-        name = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
-        return ring_folder() / f"offworld-{os.getuid()}-{name}.ring"
+        return ring_path_of(self.root)
 
     def recover(self, reserve_bytes: int, reason: str = ACTOR_DIED) -> Recovered:
         """Brings what a ring still holds into the spool, and removes the ring.

@@ -16,10 +16,10 @@ import pytest
 
 from protos.trial import FALLBACK_CODES, Fallback, Outcome
 from robot.sim.config import SimConfig
+from services.actor_folder import ring_path_of
 from services.actor_robot import robot_spec
 from services.process import ExitCode
 from services.ring_control import LinkState
-from services.ring_memory import ring_folder
 from tests.e2e.actor_rig import (
     QUICK,
     ActorProcess,
@@ -43,14 +43,9 @@ def ingress(tmp_path: Path) -> Iterator[IngressProcess]:
         yield made
 
 
-def rings() -> set[Path]:
-    return set(ring_folder().glob(f"offworld-{os.getuid()}-*"))
-
-
 def test_it_runs_its_trials_delivers_them_and_leaves_nothing_behind(
     tmp_path: Path, ingress: IngressProcess
 ) -> None:
-    before = rings()
     config = make_config(tmp_path, ingress.address)
     with ActorProcess(tmp_path, config) as actor:
         assert actor.wait(60) == ExitCode.DONE
@@ -59,7 +54,7 @@ def test_it_runs_its_trials_delivers_them_and_leaves_nothing_behind(
     assert {t.provenance.actor for t in trials} == {"counter"}
     assert len({t.provenance.incarnation for t in trials}) == 1
     assert not list(actor.run.glob("*.pid"))
-    assert rings() <= before
+    assert not ring_path_of(config.spool).exists()
     assert "not_delivered=0" in actor.log_text()
 
 
@@ -116,7 +111,6 @@ def test_a_killed_loop_leaves_half_a_trial_that_is_kept_as_aborted(
 def test_a_stop_in_the_middle_of_a_trial_is_clean_and_quick(
     tmp_path: Path, ingress: IngressProcess, number: int
 ) -> None:
-    before = rings()
     config = make_config(tmp_path, ingress.address, trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
@@ -127,7 +121,7 @@ def test_a_stop_in_the_middle_of_a_trial_is_clean_and_quick(
         assert actor.wait(15) == ExitCode.DONE
         assert time.monotonic() - began <= 10
     assert all(pid is not None and is_gone(pid) for pid in children)
-    assert rings() <= before
+    assert not ring_path_of(config.spool).exists()
     trials = check_delivered(config, ingress.store)
     assert trials[-1].outcome is Outcome.ABORTED
     assert "stopped by request" in trials[-1].abort_reason
@@ -178,7 +172,6 @@ def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -
 def test_a_killed_actor_takes_its_processes_along_and_the_next_one_finds_every_step(
     tmp_path: Path, ingress: IngressProcess
 ) -> None:
-    before = rings()
     config = make_config(tmp_path, ingress.address, trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
@@ -197,7 +190,7 @@ def test_a_killed_actor_takes_its_processes_along_and_the_next_one_finds_every_s
     assert count(trials, Outcome.FAILURE) == num_complete + 2
     assert count(trials, Outcome.ABORTED) == was_open
     assert len({t.provenance.incarnation for t in trials}) == 2
-    assert rings() <= before
+    assert not ring_path_of(config.spool).exists()
 
 
 def test_its_processes_end_when_the_actor_is_killed(
