@@ -22,8 +22,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/basedpyright
 
+# Half of the tests wait for processes most of the time: two workers, a file to each.
 unit: $(STAMP) system
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 chaos: $(STAMP) system
 	$(BIN)/python -m pytest -q -m slow
