@@ -1,9 +1,8 @@
 """The guard of one arm: the last to look at a target, and the one who notices that none comes.
 
 It is driven by `step`, a hundred times a second, and by what a loop and people ask for; it never
-waits. Every target of the loop is checked again, though the loop's own gate has: one that breaks a
-limit is never sent and latches a fault, as it means that the loop is broken. Targets that keep the
-limits are sent along a path whose speed and acceleration are bounded by the guard's own clock.
+waits. Every target of the loop is checked again: one that breaks a limit is never sent and latches.
+Others are sent along a path whose speed and acceleration are bounded by the guard's own clock.
 
 While the arm moves, silence of two periods makes it hold where it is, and silence of a second, or a
 loop that is gone, latches; on the way to a start a loop sends no targets, but says that it waits. A
@@ -20,8 +19,8 @@ from robot.clock import Clock
 from robot.fault_store import FaultLatch, FaultStore
 from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck, check_reset
 from robot.guard_limits import GuardLimits
+from robot.guard_messages import Phase, Report
 from robot.guard_steering import Steering
-from robot.guard_wire import Phase, Report
 from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
@@ -180,12 +179,11 @@ class Guard:
 
         Args:
             by: Who asked.
-            cause: What they say is wrong.
             is_kept: Whether the fault goes to disk though nothing was moving.
+            cause: What they say is wrong.
         """
-        is_kept = is_kept or self.is_moving
         fault = cause or RobotFault("stopped", f"motion was stopped by {by}")
-        self._latch(fault, is_kept=is_kept)
+        self._latch(fault, is_kept=is_kept or self.is_moving)
 
     def acknowledge(self) -> RobotFault | None:
         """Clears the latched fault on a person's behalf; returns it, or None if there was none.

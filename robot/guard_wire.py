@@ -1,18 +1,29 @@
-"""What the control loop, a person's commands and the guard say to each other: fixed-size messages.
+"""The messages to and from the guard (`robot/guard_messages.py`) as bytes of a fixed size.
 
 They travel over a Unix socket that keeps messages apart (SOCK_SEQPACKET). Each begins with two
-letters, version and kind, and each kind has one length; all else is refused with the reason. Times
-are monotonic nanoseconds, which all processes of a machine share.
+letters, version and kind, and each kind has one length; all else is refused with the reason.
 """
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from robot.guard_messages import (
+    Ack,
+    Answer,
+    Close,
+    Command,
+    Hello,
+    Message,
+    Phase,
+    Report,
+    Reset,
+    Rest,
+    Stop,
+    Waiting,
+)
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
@@ -27,111 +38,6 @@ _CODE_BYTES, _FAULT_BYTES, _ANSWER_BYTES = 40, 256, 400
 class WireError(ValueError):
     """What came is no message of this version; the text says why."""
 
-
-class Phase(enum.IntEnum):
-    """What the guard is doing."""
-
-    IDLE = 0
-    """Nothing was asked for since it started, or since a loop left or a fault was cleared."""
-    RESETTING = 1
-    """The arm goes to where a trial begins."""
-    READY = 2
-    """The arm rests where it was sent, and silence is no fault."""
-    MOVING = 3
-    """Targets come in time."""
-    HELD = 4
-    """Targets stopped coming: the arm was told to stay where it is."""
-    LATCHED = 5
-    """A fault is latched."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hello:
-    """A loop wants to drive: how often it sends a target, and its own limits."""
-
-    period_ns: int
-    limits: SafetyLimits
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reset:
-    """Go to where a trial begins."""
-
-    number: int
-    """Chosen by the loop, to know the end of this reset from that of another."""
-    pose: StartPose
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """The newest target."""
-
-    seq: int
-    """Grows from target to target of one connection, from 1 on."""
-    t_ns: int
-    """When it was sent."""
-    target: ToolTarget
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """The loop is there and waits for the end of a reset; `t_ns` is when it said so."""
-
-    t_ns: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rest:
-    """The trial is over: no target comes before the next reset."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stop:
-    """Stop, and stay stopped until a person says otherwise; anybody may ask."""
-
-    cause: RobotFault | None = None
-    """Why, where a loop asks; None for no more than that it asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Close:
-    """The loop leaves."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ack:
-    """A person has seen to the latched fault."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The guard's answer to Hello, and to what a person asked for."""
-
-    is_ok: bool
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """How the guard and the arm are."""
-
-    phase: Phase
-    t_ns: int
-    """When it was made."""
-    state: ArmState | None = None
-    """None while the arm has not been connected."""
-    fault: RobotFault | None = None
-    seq: int = 0
-    """Of the newest accepted target of this connection."""
-    reset_number: int = 0
-    """Of the last reset that ended at its pose; 0 for none of this connection."""
-    num_holds: int = 0
-    num_ignored: int = 0
-    """Targets that were not followed: old, out of order, or when none was due."""
-    num_acks: int = 0
-
-
-Message = Hello | Reset | Command | Waiting | Rest | Stop | Close | Ack | Answer | Report
 
 _HELLO = struct.Struct("<q10d")
 _RESET = struct.Struct("<I4d")

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from robot.clock import Clock
-from robot.guard_wire import (
-    MAX_BYTES,
+from robot.guard_messages import (
     Answer,
     Close,
     Command,
@@ -27,10 +26,8 @@ from robot.guard_wire import (
     Rest,
     Stop,
     Waiting,
-    WireError,
-    pack,
-    unpack,
 )
+from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 

@@ -12,7 +12,8 @@ from learner.durable import FolderLock, StoreLocked
 from robot.clock import MonotonicClock
 from robot.fault_store import FaultStore
 from robot.guard import AckRefused, Guard
-from robot.guard_wire import MAX_BYTES, Ack, Answer, Stop, WireError, pack, unpack
+from robot.guard_messages import Ack, Answer, Stop
+from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
 from services import guard
 from services.config import ConfigError
 from services.guard import FAULT_FILE, LOCK_FILE, RUN_FILE, SOCKET_FILE, GuardRun

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from robot.clock import Clock
 from robot.guard import AckRefused, Guard, LimitsRefused
-from robot.guard_wire import (
-    MAX_BYTES,
+from robot.guard_messages import (
     Ack,
     Answer,
     Close,
@@ -31,10 +30,8 @@ from robot.guard_wire import (
     Rest,
     Stop,
     Waiting,
-    WireError,
-    pack,
-    unpack,
 )
+from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
 from robot.interfaces import RobotFault
 from services.process import CannotStart
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from protos.trial import RobotSpec
-from robot.guard_wire import Stop
+from robot.guard_messages import Stop
 from robot.teleop import HALT, KeyTeleop, PadState, TeleopConfig, pad_action
 from services import desk_texts, guard_client
 from services.overseer import Verdict, pack_command

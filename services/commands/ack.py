@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robot.guard_wire import Answer
+from robot.guard_messages import Answer
 from services import config, console, guard_client
 from services.logs import configure_logging
 from services.process import ExitCode

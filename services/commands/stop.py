@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robot.guard_wire import Stop
+from robot.guard_messages import Stop
 from services import config, guard_client
 from services.commands.ack import tell
 

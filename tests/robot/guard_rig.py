@@ -10,7 +10,7 @@ from robot.clock import SimulatedClock
 from robot.fault_store import FaultStore, StoredFault
 from robot.guard import Guard, LimitsRefused
 from robot.guard_limits import GuardLimits
-from robot.guard_wire import (
+from robot.guard_messages import (
     Ack,
     Answer,
     Close,
@@ -21,9 +21,8 @@ from robot.guard_wire import (
     Rest,
     Stop,
     Waiting,
-    pack,
-    unpack,
 )
+from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault
 from robot.safety import SafetyLimits

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from robot.guard import AckRefused, Guard, LimitsRefused
-from robot.guard_wire import Ack, Command, Phase, Reset, Rest, Stop
+from robot.guard_messages import Ack, Command, Phase, Reset, Rest, Stop
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from robot.env import RobotEnv
-from robot.guard_wire import Ack, Command, Phase
+from robot.guard_messages import Ack, Command, Phase
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.observation import make_spec

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from robot.fault_store import UNREADABLE, FaultStore
 from robot.guard_limits import GuardLimits
-from robot.guard_wire import (
-    MAX_BYTES,
+from robot.guard_messages import (
     Ack,
     Answer,
     Close,
@@ -28,10 +27,8 @@ from robot.guard_wire import (
     Reset,
     Rest,
     Stop,
-    WireError,
-    pack,
-    unpack,
 )
+from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 from robot.xarm_config import XArmConfig

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from robot.guard_wire import Hello, Phase, Reset, Waiting
+from robot.guard_messages import Hello, Phase, Reset, Waiting
 from robot.interfaces import StartPose
 from robot.safety import SafetyLimits
 from tests.robot.guard_rig import PERIOD_NS, GuardRig

@@ -10,7 +10,7 @@ import pytest
 
 from robot.doubles.xarm_server import SLOW_EVERY
 from robot.guard import Guard
-from robot.guard_wire import Ack, Phase
+from robot.guard_messages import Ack, Phase
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.xarm import XArm
 from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardRig

@@ -6,7 +6,7 @@ import numpy as np
 
 from protos.trial import Provenance, Source
 from robot.collect import collect_trial
-from robot.guard_wire import Ack, Phase
+from robot.guard_messages import Ack, Phase
 from robot.guarded_arm import GuardedArm
 from robot.safety import SafetyLimits
 from tests.contracts.arm import ArmContract

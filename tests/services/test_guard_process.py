@@ -22,7 +22,7 @@ import pytest
 from robot.clock import Clock
 from robot.fault_store import FaultStore
 from robot.guard_limits import GuardLimits
-from robot.guard_wire import Stop
+from robot.guard_messages import Stop
 from robot.interfaces import RobotFault, ToolTarget
 from services import cli, guard, guard_client
 from services.process import ExitCode

@@ -16,7 +16,7 @@ import pytest
 
 from robot.fault_store import FaultStore
 from robot.guard import Guard
-from robot.guard_wire import (
+from robot.guard_messages import (
     Ack,
     Answer,
     Close,
@@ -28,9 +28,8 @@ from robot.guard_wire import (
     Reset,
     Rest,
     Stop,
-    pack,
-    unpack,
 )
+from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm, SocketLink
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
