@@ -22,9 +22,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/basedpyright
 
-# Half of the tests wait for processes most of the time: two workers, a file to each.
+# Half of the tests wait for processes most of the time: two workers, a file to each. Then those
+# that bear no company.
+USUAL := not gpu and not hardware and not slow
 unit: $(STAMP) system
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "$(USUAL) and not alone"
+	$(BIN)/python -m pytest -q -m "$(USUAL) and alone"
 
 chaos: $(STAMP) system
 	$(BIN)/python -m pytest -q -m slow

@@ -124,8 +124,8 @@ class GuardedArm:
         self._report: Report | None = None
         self._answer: Answer | None = None
         self._fault: RobotFault | None = None
-        self._acks_at_fault = 0
-        self._seq = self._num_resets = 0
+        self._looked_ns = self._back_ns = clock.now_ns()
+        self._acks_at_fault = self._seq = self._num_resets = 0
 
     @property
     def fault(self) -> RobotFault | None:
@@ -184,14 +184,15 @@ class GuardedArm:
                 that the guard has not connected to yet because of it.
         """
         self._drain()
-        report = self._report
-        if report is None:
+        if self._report is None:
             raise RobotFault("not_connected", "call connect() first")
-        if (age_ns := self._clock.now_ns() - report.t_ns) > _SILENT_NS:
-            raise self._latch("guard_silent", f"its last report is {age_ns / 1e9:.3f} s old")
-        if report.state is None:
-            raise (report.fault or RobotFault("no_state", "the arm has not been looked at")).again()
-        return report.state
+        if (age_ns := self._report_age_ns()) > _SILENT_NS:
+            what = f"its last report is {age_ns / 1e9:.3f} s old"
+            self._wait(lambda: self._report_age_ns() <= _SILENT_NS, _SILENT_NS, what)
+        if self._report.state is None:
+            fault = self._report.fault or RobotFault("no_state", "the arm has not been looked at")
+            raise fault.again()
+        return self._report.state
 
     def command(self, target: ToolTarget) -> None:
         """Sends the target and returns at once."""
@@ -249,8 +250,15 @@ class GuardedArm:
         except LinkEnded as error:
             raise self._latch("guard_gone", str(error)) from error
 
+    def _report_age_ns(self) -> int:
+        return 0 if self._report is None else self._clock.now_ns() - self._report.t_ns
+
     def _drain(self) -> None:
         """Takes in everything that the guard has said."""
+        now_ns = self._clock.now_ns()
+        if now_ns - self._looked_ns > _SILENT_NS:
+            self._back_ns = now_ns  # what waits here may be old: reports without room are dropped
+        self._looked_ns = now_ns
         try:
             while self._link is not None and (raw := self._link.receive()) is not None:
                 message = unpack(raw)
@@ -271,8 +279,8 @@ class GuardedArm:
             if is_over():
                 return
             now_ns = self._clock.now_ns()
-            heard_ns = now_ns if self._report is None else self._report.t_ns
-            if now_ns > until_ns or now_ns - heard_ns > _SILENT_NS:
+            silent_ns = min(self._report_age_ns(), now_ns - self._back_ns)
+            if now_ns > until_ns or silent_ns > _SILENT_NS:
                 raise self._latch("guard_silent", what)
             self._clock.sleep_until_ns(now_ns + _LOOK_NS)
 
@@ -282,8 +290,7 @@ class GuardedArm:
             try:
                 return self._open_link()
             except LinkEnded as error:
-                now_ns = self._clock.now_ns()
-                if now_ns >= until_ns:
+                if (now_ns := self._clock.now_ns()) >= until_ns:
                     raise RobotFault("guard_gone", str(error)) from error
                 self._clock.sleep_until_ns(now_ns + 4 * _LOOK_NS)
 

@@ -39,6 +39,9 @@ from tests.services.rig import wait_until  # noqa: E402
 NOBODY = "127.0.0.1:1"
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleProcess]:
     with DoubleProcess(tmp_path, "--rearrange-above=0.2") as made:
@@ -126,6 +129,7 @@ def check_interchangeable(real: Trial, simulated: Trial) -> None:
     np.testing.assert_allclose(here[2:], there[2:], atol=0.003)
 
 
+@pytest.mark.slow
 def test_it_plans_with_what_a_learner_made_of_simulated_trials_and_then_of_its_own(
     tmp_path: Path, double: DoubleProcess
 ) -> None:

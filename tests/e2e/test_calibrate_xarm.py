@@ -37,6 +37,9 @@ GRID = Grid(num=(3, 3, 2), low_m=0.07, high_m=0.12)
 SHIPPED = build_file(Calibration, CONFIGS / "xarm7-doubles-calibration.toml")
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleProcess]:
     with DoubleProcess(tmp_path) as made:
@@ -77,6 +80,7 @@ def marks() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_calibration_is_the_simulator_s_truth_and_an_actor_takes_it(
     tmp_path: Path, double: DoubleProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:

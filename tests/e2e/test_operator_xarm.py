@@ -30,6 +30,9 @@ OPERATOR = FALLBACK_CODES[Fallback.OPERATOR]
 NOBODY = "127.0.0.1:1"
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleProcess]:
     with DoubleProcess(tmp_path, "--rearrange-above=0.2") as made:
@@ -127,6 +130,7 @@ def test_escape_stops_the_arm_latches_it_and_the_next_recording_waits_for_an_ack
         assert person.wait() == ExitCode.DONE, person.text
 
 
+@pytest.mark.slow
 def test_an_actor_of_a_real_arm_at_a_terminal_asks_first_and_escape_latches(
     tmp_path: Path, double: DoubleProcess
 ) -> None:

@@ -208,6 +208,21 @@ def test_a_loop_that_talks_nonsense_while_it_drives_is_gone(
     assert rig.record[-1].kind == "stop"
 
 
+def test_a_loop_that_looked_away_finds_old_reports_and_waits_for_a_new_one(
+    rig: ServerRig, driving: GuardedArm
+) -> None:
+    driving.rest()
+    rig.clock.advance(20_000_000)
+    position = driving.state().position_m
+    rig.clock.advance(60 * 10**9)  # far more reports than the socket holds
+    state = driving.state()
+    assert rig.clock.now_ns() - state.t_ns < 250_000_000
+    assert state.position_m == pytest.approx(position, abs=0.02)
+    rig.clock.advance(60 * 10**9)
+    driving.reset(START)
+    assert driving.fault is None
+
+
 def test_a_loop_says_why_it_stops(rig: ServerRig, driving: GuardedArm) -> None:
     cause = RobotFault("camera_stale", "nothing new for 1.0 s")
     driving.stop(cause)
