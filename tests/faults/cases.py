@@ -94,7 +94,7 @@ def _camera(trouble: str) -> FaultCase:
     return FaultCase(
         name=f"camera {_CAMERA[trouble]}",
         strike=_told(f"camera {trouble}"),
-        codes=frozenset({"camera_stale", "stopped"}),
+        codes=frozenset({"camera_stale"}),
         mend=_told("camera well"),
     )
 
