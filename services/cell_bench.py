@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from services.process import CannotStart, be_urgent
 PERIOD_S = 0.05
 """Between two commands."""
 _GUARD_S = 60.0
-_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
         camera.read()
         guard = KeptGuard(folder, file, actor.ip)
         ending.callback(guard.stop)
-        _wait_for(guard)
+        guard.wait_until_serving(_GUARD_S, should_stop=lambda: False)
         # As a loop is: a guard that hears nothing stops the arm.
         ending.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         be_urgent(actor.niceness)
@@ -100,18 +98,6 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
         ending.callback(arm.close)
         ending.callback(arm.rest)
         yield CellBench(arm=arm, camera=camera, clock=clock, limits=limits)
-
-
-def _wait_for(guard: KeptGuard) -> None:
-    until_s = time.monotonic() + _GUARD_S
-    while True:
-        if (code := guard.look()) is not None:
-            raise CannotStart(f"the guard ended with code {code}: see what it said above")
-        if guard.is_serving:
-            return
-        if time.monotonic() > until_s:
-            raise CannotStart(f"the guard does not serve after {_GUARD_S:g} s")
-        time.sleep(_LOOK_S)
 
 
 def lens_of(camera: Camera) -> Intrinsics | None:

@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from robot.fault_store import FaultStore
@@ -17,12 +19,13 @@ from robot.interfaces import RobotFault
 from services.actor_folder import ActorFolder
 from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
 from services.kept_process import KeptProcess, describe_end
-from services.process import ExitCode
+from services.process import CannotStart, ExitCode
 
 logger = logging.getLogger(__name__)
 
 STOP_S = 10.0
 """A guard that connects to its arm right now hears of its end only after that."""
+_LOOK_S = 0.02
 
 
 def command(run_file: Path) -> list[str]:
@@ -70,6 +73,32 @@ class KeptGuard:
         if code != ExitCode.DONE:
             self._latch(f"the guard ended with {describe_end(code)}, see to the arm")
         return ExitCode.CRASHED
+
+    def check(self) -> None:
+        """Starts it the first time; CannotStart once it has ended."""
+        if (code := self.look()) is not None:
+            raise CannotStart(f"the guard of the arm ended, exit {code}: its log above says why")
+
+    def wait_until_serving(self, timeout_s: float, should_stop: Callable[[], bool]) -> None:
+        """Starts it, and waits until a loop may connect to it.
+
+        Args:
+            timeout_s: How long at most.
+            should_stop: Whether to give up now.
+
+        Raises:
+            CannotStart: It ended, it was given up, or the time is over.
+        """
+        until_s = time.monotonic() + timeout_s
+        while True:
+            self.check()
+            if self.is_serving:
+                return
+            if should_stop():
+                raise CannotStart("asked to stop before the guard served")
+            if time.monotonic() > until_s:
+                raise CannotStart(f"the guard does not serve after {timeout_s:g} s")
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Has it stop the arm and end, and waits for that: no hurry leaves an arm unstopped."""

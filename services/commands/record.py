@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +28,10 @@ from services.actor_robot import make_env, robot_spec
 from services.commands.flags import DEFAULT_STORE
 from services.kept_guard import KeptGuard
 from services.operator_desk import Desk, DeskThread, stop_through_guard
-from services.process import CannotStart, ExitCode, StopFlag, software_version
+from services.process import ExitCode, StopFlag, software_version
 from services.recording import Recording, Session
 from services.ring_control import PAGE_BYTES, Control
 from services.terminal import Keyboard
-
-_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ def main(argv: Sequence[str]) -> int:
             store,
             control,
             should_stop=lambda: stop.is_set,
-            look=lambda: _look_at(guard),
+            look=lambda: None if guard is None else guard.check(),
         )
         with DeskThread(desk, keyboard):
             recording.run(_say_trial)
@@ -171,17 +169,7 @@ def _guarded(actor: ActorConfig, stop: StopFlag) -> Iterator[KeptGuard | None]:
     with ActorFolder(actor.spool) as folder:
         guard = KeptGuard(folder, actor.limits.absolute(), actor.ip)
         try:
-            while not guard.is_serving:
-                _look_at(guard)
-                if stop.is_set:
-                    raise CannotStart("asked to stop before the guard served")
-                time.sleep(_LOOK_S)
+            guard.wait_until_serving(math.inf, should_stop=lambda: stop.is_set)
             yield guard
         finally:
             guard.stop()
-
-
-def _look_at(guard: KeptGuard | None) -> None:
-    """Starts the guard the first time; raises once it has ended."""
-    if guard is not None and (code := guard.look()) is not None:
-        raise CannotStart(f"the guard of the arm ended, exit {code}: its log above says why")

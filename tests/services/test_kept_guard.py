@@ -16,7 +16,7 @@ from services import kept_guard
 from services.actor_folder import ActorFolder
 from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
 from services.kept_guard import KeptGuard
-from services.process import ExitCode
+from services.process import CannotStart, ExitCode
 from tests.services.rig import wait_until
 
 # Says that it serves, and waits.
@@ -143,3 +143,17 @@ def test_a_guard_that_does_not_end_when_asked_to_is_killed_and_is_a_fault(
 def test_a_guard_that_never_started_is_stopped_as_well(stage: Stage) -> None:
     stage.guard("").stop()
     assert stage.latched() is None
+
+
+def test_whoever_waits_for_it_hears_that_it_serves_ended_or_takes_too_long(stage: Stage) -> None:
+    guard = stage.guard(SERVING)
+    guard.wait_until_serving(60.0, should_stop=lambda: False)
+    assert guard.is_serving
+    guard.stop()
+    with pytest.raises(CannotStart, match="the guard of the arm ended, exit"):
+        stage.guard("").wait_until_serving(60.0, should_stop=lambda: False)
+    for timeout_s, is_asked, why in ((60.0, True, "asked to stop"), (0.0, False, "after 0 s")):
+        mute = stage.guard("import signal; signal.pause()")
+        with pytest.raises(CannotStart, match=why):
+            mute.wait_until_serving(timeout_s, should_stop=lambda is_asked=is_asked: is_asked)
+        mute.stop()
