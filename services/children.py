@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from services.process import end_with_parent
 
+logger = logging.getLogger(__name__)
+
 STOP_S = 30.0
 """How long a program may take to end after SIGTERM."""
+_END_S = 5.0
+_LOOK_S = 0.01
 
 
 class Child:
@@ -67,16 +74,27 @@ class Child:
             return None
 
     def stop(self, timeout_s: float = STOP_S) -> int:
-        """Asks it to stop, and ends it and all it started if it does not; returns the exit code."""
+        """Asks it to stop, and ends it and all it started if it does not; returns the exit code.
+
+        Nothing of it runs any more afterwards.
+        """
         below = {pid: _start_ticks(pid) for pid in descendants(self.pid)}
         if self.exit_code is None:
             self._process.terminate()
         code = self.wait(timeout_s)
         # What it left behind: its session, and children that made sessions of their own.
         _kill_session(self.pid)
-        for pid, start in below.items():
-            if start is not None and _start_ticks(pid) == start:
-                os.kill(pid, signal.SIGKILL)
+        left = {pid: start for pid, start in below.items() if start is not None}
+        for pid, start in left.items():
+            if _start_ticks(pid) == start:
+                _kill(pid)
+        # A kill returns before what is killed has ended.
+        deadline_s = time.monotonic() + _END_S
+        while any(_start_ticks(pid) == start for pid, start in left.items()):
+            if time.monotonic() > deadline_s:
+                logger.warning("event=not_ended child=%s waited_s=%.0f", self.name, _END_S)
+                break
+            time.sleep(_LOOK_S)
         return self._process.wait() if code is None else code
 
     def log_tail(self, num_lines: int = 15) -> str:
@@ -184,6 +202,11 @@ def _stat(pid: int) -> list[str]:
 def _start_ticks(pid: int) -> str | None:
     fields = _stat(pid)
     return fields[19] if fields and fields[0] != "Z" else None
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _kill_session(pid: int) -> None:

@@ -174,11 +174,3 @@ def check_counting(trial: Trial) -> None:
 def count(trials: list[Trial], *outcomes: Outcome) -> int:
     """Counts trials by outcome."""
     return sum(trial.outcome in outcomes for trial in trials)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True

@@ -33,9 +33,9 @@ from services.learner_config import LearnerConfig, LimitsConfig
 from services.process import ExitCode
 from services.ring_control import LinkState
 from services.store_view import StoreView
-from tests.e2e.actor_rig import ActorProcess, is_gone
+from tests.e2e.actor_rig import ActorProcess
 from tests.learner.tiny import SMALL_FOWM
-from tests.services.rig import wait_until
+from tests.services.rig import is_gone, wait_until
 
 PROCESSES: tuple[str, ...] = ("trainer", "ingress", "recorder", "loop")
 OFFLINE_TRIALS = 8

@@ -25,13 +25,12 @@ from tests.e2e.actor_rig import (
     ActorProcess,
     check_delivered,
     count,
-    is_gone,
     make_config,
     make_ingress,
     spooled,
     stored,
 )
-from tests.services.rig import IngressProcess, wait_until
+from tests.services.rig import IngressProcess, is_gone, wait_until
 from tests.services.small_weights import publish
 
 NOBODY = "127.0.0.1:1"
@@ -248,7 +247,8 @@ def test_one_that_was_taken_over_ends_and_the_next_delivers_what_it_had(tmp_path
                 assert successor.stop() == ExitCode.DONE
         kept = [t for t in spooled(config.spool) if t.state == "ready"]
         assert len(kept) >= 2
-        assert not {t.trial_id for t in kept} & {r.trial_id for r, _ in stored(ingress.store)}
+        # The one under way may have been committed while its sender stood still: unknown to it.
+        assert not {t.trial_id for t in kept[1:]} & {r.trial_id for r, _ in stored(ingress.store)}
         for one in (config, other):
             with ActorProcess(tmp_path, dataclasses.replace(one, trials=1)) as again:
                 assert again.wait(60) == ExitCode.DONE

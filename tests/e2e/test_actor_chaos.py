@@ -17,12 +17,11 @@ from tests.e2e.actor_rig import (
     ActorProcess,
     check_delivered,
     count,
-    is_gone,
     make_config,
     make_ingress,
 )
 from tests.fault_proxy import FaultProxy
-from tests.services.rig import wait_until
+from tests.services.rig import is_gone, wait_until
 
 VICTIMS = ("loop", "recorder", "loop and recorder", "actor", "ingress", "link", "connections")
 

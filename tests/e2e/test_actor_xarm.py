@@ -25,7 +25,7 @@ from services.actor_robot import make_env  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
 from services.kept_guard import KeptGuard  # noqa: E402
 from services.process import ExitCode  # noqa: E402
-from tests.e2e.actor_rig import ActorProcess, is_gone, make_ingress, spooled, stored  # noqa: E402
+from tests.e2e.actor_rig import ActorProcess, make_ingress, spooled, stored  # noqa: E402
 from tests.e2e.doubles_rig import (  # noqa: E402
     LIMITS,
     NUM_STEPS,
@@ -34,7 +34,7 @@ from tests.e2e.doubles_rig import (  # noqa: E402
     write_limits,
 )
 from tests.e2e.system_rig import System  # noqa: E402
-from tests.services.rig import wait_until  # noqa: E402
+from tests.services.rig import is_gone, wait_until  # noqa: E402
 
 NOBODY = "127.0.0.1:1"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from services import cli
 from services.children import descendants, offworld
 from services.demo_result import DemoResult
 from services.store_view import StoreView
-from tests.services.rig import ROOT, wait_until
+from tests.services.rig import ROOT, is_gone, wait_until
 from tests.services.tiny_demo import write_configs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -99,19 +98,10 @@ def test_ctrl_c_leaves_a_valid_store_and_nothing_running(tmp_path: Path) -> None
             told, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert "Traceback" not in told
-    assert [pid for pid in everybody if _is_alive(pid)] == []
+    assert [pid for pid in everybody if not is_gone(pid)] == []
     assert view.address() is None
     store = TrialStore.open(out / "store")  # free, and whole
     report = store.fsck()
     store.close()
     assert report.num_trials == 4
     assert report.problems == ()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return state != "Z"

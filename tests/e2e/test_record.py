@@ -135,11 +135,11 @@ def test_a_pause_is_one_step_that_holds(tmp_path: Path) -> None:
         assert person.wait() == ExitCode.DONE
     (trial,) = stored(tmp_path / "store")
     assert trial.num_steps == 20
+    # How long other steps took is the machine's business.
+    (held,) = np.flatnonzero(trial.steps["fallback"] == FALLBACK_CODES[Fallback.HOLD])
     gaps_s = np.diff(trial.steps["t_scheduled_ns"]) / 1e9
-    (long,) = np.flatnonzero(gaps_s > 0.5)
-    assert gaps_s[long] >= 0.9
-    assert trial.steps["fallback"][long] == FALLBACK_CODES[Fallback.HOLD]
-    assert not trial.steps["action"][long].any()
+    assert gaps_s[held] >= 0.9
+    assert not trial.steps["action"][held].any()
 
 
 @pytest.mark.parametrize(

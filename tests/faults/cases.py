@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.actor_folder import ActorFolder
-from tests.e2e.actor_rig import is_gone
 from tests.faults.cell import Cell
-from tests.services.rig import wait_until
+from tests.services.rig import is_gone, wait_until
 
 _CODES = {
     19: "the gripper's line",

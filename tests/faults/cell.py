@@ -17,11 +17,11 @@ from robot.fault_store import FaultStore
 from services.actor_config import ActorConfig
 from services.guard import FAULT_FILE
 from services.ring_memory import Ring
-from tests.e2e.actor_rig import ActorProcess, is_gone, make_ingress, spooled
+from tests.e2e.actor_rig import ActorProcess, make_ingress, spooled
 from tests.e2e.doubles_rig import DoubleProcess, make_config
 from tests.fault_proxy import FaultProxy
 from tests.faults.record import Record
-from tests.services.rig import ROOT, wait_until
+from tests.services.rig import ROOT, is_gone, wait_until
 
 # So far from the start pose that a reset takes more than a second.
 _AWAY = ("--start", "0.30", "0.10", "0.20")

@@ -24,7 +24,7 @@ from robot.guard_messages import (
 )
 from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm
-from robot.interfaces import RobotFault
+from robot.interfaces import Arm, RobotFault
 from robot.safety import SafetyLimits
 from tests.robot.recording_arm import Entry, RecordingArm
 
@@ -75,12 +75,21 @@ class GuardRig:
     Args:
         limits: Of the guard.
         faults: Of the guard; in memory unless given.
+        clock: Time; one of its own unless given.
     """
 
-    def __init__(self, limits: GuardLimits = LIMITS, faults: FaultStore | None = None) -> None:
-        self.clock = GuardClock()
+    rounding_m = 0.0
+    """What may become of a target on its way into the record."""
+
+    def __init__(
+        self,
+        limits: GuardLimits = LIMITS,
+        faults: FaultStore | None = None,
+        clock: GuardClock | None = None,
+    ) -> None:
+        self.clock = clock or GuardClock()
         self.record: list[Entry] = []
-        self.real = RecordingArm(self.clock, self.record.append)
+        self.real = self.make_real()
         self.faults = faults or MemoryFaults()
         self.guard = Guard(self.real, limits, self.clock, self.faults)
         self.clock.on_cycle = self.cycle
@@ -91,6 +100,10 @@ class GuardRig:
         self.replies: deque[bytes] = deque(maxlen=4)
         self.is_paused = False
         """The guard does not run."""
+
+    def make_real(self) -> Arm:
+        """Returns the arm behind the guard; what it is told goes into `record`."""
+        return RecordingArm(self.clock, self.record.append)
 
     def _note_halt(self, place: tuple[float, float, float]) -> None:
         num_before = len(self.record)

@@ -1,6 +1,7 @@
 """Hostile actions and targets, through gate and guard: what the arm is told stays bounded.
 
-On a simulated clock and without a socket; the arm at the end writes down all it is told.
+On a simulated clock and without a socket. The arm at the end writes down all it is told; once it is
+the real driver, on the vendor's SDK, and what the controller's double got on the wire is checked.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ import math
 import random
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
-from robot.env import RobotEnv
-from robot.guard_messages import Ack, Command, Phase
-from robot.guarded_arm import GuardedArm
-from robot.interfaces import RobotFault, StartPose, ToolTarget
-from robot.observation import make_spec
-from robot.safety import SafetyGate, SafetyLimits
+from robot.doubles.xarm_frames import Register
+from robot.doubles.xarm_motion import TOOL_DOWN_RAD, KinematicBody
+from robot.doubles.xarm_server import XArmController
+from robot.guard_messages import Command
+from robot.interfaces import ToolTarget
+from robot.safety import SafetyLimits
+from robot.xarm import XArm
 from tests.robot import guard_rig
-from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardRig
-from tests.robot.recording_arm import Entry
-
-START = StartPose(position_m=(0.40, 0.0, 0.12), gripper_opening=0.6)
-SCALE = (0.0225, 0.0225, 0.0225, 0.25)
+from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardClock, GuardRig
+from tests.robot.hostile import START, AckedArm, RecordCheck, run_hostile_actions
+from tests.robot.recording_arm import Entry, Kind
+from tests.robot.xarm_rig import START_M, config_for, hurry_sdk
 
 
 @pytest.fixture(autouse=True)
@@ -35,156 +35,19 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-class StartTask:
-    def begin(self, seed: int, position_index: int | None) -> StartPose:
-        return START
-
-    def truth(self):
-        return None
-
-
-class NoReward:
-    def begin(self, observation) -> None: ...
-
-    def __call__(self, observation) -> float:
-        return 0.0
-
-    def is_success(self, reward: float) -> bool:
-        return False
-
-
-class AckedArm(GuardedArm):
-    rig: GuardRig
-
-    def clear_fault(self) -> None:
-        self.rig.take(Ack())
-
-
-def make_env(rig: GuardRig) -> RobotEnv:
-    rig.guard.connect()
-    spec = make_spec(
-        task="hostile",
-        camera_names=(),
-        image_size=8,
-        action_names=("x", "y", "z", "gripper"),
-        action_scale=SCALE,
-        control_hz=1e9 / PERIOD_NS,
-        max_steps=100,
-    )
-    arm = AckedArm(lambda: rig, rig.clock, period_ns=PERIOD_NS, limits=SafetyLimits())
-    arm.rig = rig
-    gate = SafetyGate(
-        SafetyLimits(),
-        action_names=spec.action_names,
-        action_scale=spec.action_scale,
-        period_s=PERIOD_NS * 1e-9,
-    )
-    return RobotEnv(
-        arm=arm,
-        cameras=[],
-        reward=NoReward(),
-        gate=gate,
-        task=StartTask(),
-        spec=spec,
-        clock=rig.clock,
-    )
-
-
-def hostile_action(rng: random.Random, pull: list[float]) -> np.ndarray:
-    """Returns one action: mostly along the border, now and then what no policy should give."""
-    kind = rng.random()
-    if kind < 0.004:
-        return np.array([rng.choice([math.nan, math.inf, -math.inf])] * rng.randint(1, 4) + [0.0])
-    if kind < 0.006:
-        return np.zeros(rng.choice([0, 1, 3, 5, 400]))
-    if kind < 0.05:
-        return np.array([rng.choice([1e38, -1e38, 5e-324, 1e300, -0.0, 7.0]) for _ in range(4)])
-    if kind < 0.08:
-        pull[:] = [rng.uniform(-2, 2) for _ in range(4)]
-    if kind < 0.5:
-        return np.array([p + rng.gauss(0, 0.5) for p in pull])
-    return np.array([rng.uniform(-1.2, 1.2) for _ in range(4)], dtype=np.float32)
-
-
-class RecordCheck:
-    """Checks every target that an arm was told, in the order they came."""
-
-    def __init__(self, rig: GuardRig) -> None:
-        self._rig = rig
-        self.num_targets = 0
-        self._used_m = 0.0
-        self._last: Entry | None = None
-
-    def check(self, record: list[Entry]) -> None:
-        """Takes the next part of a record; fails at the first target out of bounds."""
-        for entry in record:
-            assert LIMITS.contains(entry.place, 0.01), entry  # it may swing through a turn
-            if entry.kind == "stop":
-                self._last = None
-                continue
-            self.num_targets += 1
-            assert LIMITS.contains(entry.target), entry
-            self._check_way(entry)
-            self._last = entry
-
-    def _check_way(self, entry: Entry) -> None:
-        speed, period_s, last = LIMITS.max_speed_m_s, PERIOD_NS * 1e-9, self._last
-        braking_m = speed**2 / (2 * LIMITS.max_acceleration_m_s2)
-        if entry in self._rig.holds:  # the path ends where the arm can brake
-            assert math.dist(entry.target, entry.place) <= braking_m + 1e-6, entry
-            self._used_m = 0.0
-            return
-        if last is None:  # the first one after a stop begins where the arm is
-            self._used_m = step_m = math.dist(entry.target, entry.place)
-        else:
-            passed_s = (entry.t_ns - last.t_ns) * 1e-9
-            assert passed_s >= period_s / 2 - 1e-9
-            step_m = math.dist(entry.target, last.target)
-            self._used_m = max(self._used_m - speed * passed_s, 0.0) + step_m
-        assert step_m <= speed * period_s + 1e-8, (last, entry)
-        assert self._used_m <= 1.5 * speed * period_s + 1e-8, (last, entry)
-
-
-def run_hostile_actions(num_actions: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def coarse_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard looks twice a period, not ten times: what it has sent is the same, but sooner."""
     monkeypatch.setattr(guard_rig, "CYCLE_NS", 50_000_000)
-    rng, rig = random.Random(seed), GuardRig()
-    env = make_env(rig)
-    env.reset(0)
-    pull = [0.0] * 4
-    check, is_latched = RecordCheck(rig), True
-    codes: list[str] = []
-    for index in range(num_actions):
-        try:
-            env.apply(hostile_action(rng, pull))
-        except RobotFault as fault:
-            codes.append(fault.code)
-            is_latched &= rig.guard.phase is Phase.LATCHED
-            rig.clock.advance(PERIOD_NS)
-            env.reset_by_person()
-            env.reset(0)
-        wait = rng.random()
-        rig.clock.advance(
-            PERIOD_NS
-            if wait < 0.9
-            else round(rng.uniform(0.01, 4.0 if wait > 0.99 else 1.5) * PERIOD_NS)
-        )
-        if index % 1000 == 999:
-            check.check(rig.record)
-            rig.record.clear()
-    assert rig.guard.report().num_ignored == 0
-    assert is_latched
-    assert set(codes) <= {"action_not_finite", "action_size", "loop_gone"}
-    assert len(codes) > num_actions / 500
-    assert check.num_targets > num_actions / 2
 
 
-def test_a_hundred_thousand_hostile_actions_move_the_arm_within_its_limits(monkeypatch):
-    run_hostile_actions(100_000, seed=1, monkeypatch=monkeypatch)
+def test_a_hundred_thousand_hostile_actions_move_the_arm_within_its_limits(coarse_cycle):
+    run_hostile_actions(GuardRig(), 100_000, random.Random(1))
 
 
 @pytest.mark.slow
-def test_a_million_hostile_actions_move_the_arm_within_its_limits(monkeypatch):
-    run_hostile_actions(1_000_000, seed=2, monkeypatch=monkeypatch)
+def test_a_million_hostile_actions_move_the_arm_within_its_limits(coarse_cycle):
+    run_hostile_actions(GuardRig(), 1_000_000, random.Random(2))
 
 
 def hostile_target(rng: random.Random, last: tuple[float, ...]) -> ToolTarget:
@@ -206,8 +69,7 @@ def hostile_target(rng: random.Random, last: tuple[float, ...]) -> ToolTarget:
     )
 
 
-def test_a_loop_without_a_gate_moves_the_arm_within_its_limits(monkeypatch):
-    monkeypatch.setattr(guard_rig, "CYCLE_NS", 50_000_000)
+def test_a_loop_without_a_gate_moves_the_arm_within_its_limits(coarse_cycle):
     rng, rig = random.Random(3), GuardRig()
     rig.guard.connect()
     arm = AckedArm(lambda: rig, rig.clock, period_ns=PERIOD_NS, limits=SafetyLimits())
@@ -237,3 +99,87 @@ def test_a_loop_without_a_gate_moves_the_arm_within_its_limits(monkeypatch):
     assert check.num_targets > 5000
     assert {"target_not_finite", "target_outside_box", "step_too_long"} <= set(codes)
     assert rig.guard.report().num_ignored > 1000
+
+
+class DriverRig(GuardRig):
+    """A guard over the real driver, on the vendor's SDK, and the double of the controller.
+
+    The record is what the double obeyed, as it came over the wire.
+    """
+
+    rounding_m = 1e-7  # millimetres as 32-bit floats
+
+    def __init__(self, controller: XArmController, clock: GuardClock) -> None:
+        self.controller = controller
+        self.body = controller.machine.body
+        super().__init__(clock=clock)
+        self.body.on_order = self._note
+
+    def make_real(self) -> XArm:
+        return XArm(config_for(self.controller), self.clock)
+
+    def _note(self, kind: Kind, target_m: tuple[float, float, float]) -> None:
+        x, y, z = self.body.pose()[0]
+        entry = Entry(self.clock.now_ns(), kind, target_m, (x, y, z), self.body.speed_m_s)
+        self.record.append(entry)
+
+
+class NotingBody(KinematicBody):
+    """Tells of every order that the controller gives it."""
+
+    def __init__(self, t_ns: int) -> None:
+        super().__init__(START_M, t_ns)
+        self.on_order = lambda kind, target_m: None
+
+    def move_to(self, position_m, speed_m_s, acceleration_m_s2) -> None:
+        x, y, z = (float(c) for c in position_m)
+        self.on_order("command", (x, y, z))
+        super().move_to(position_m, speed_m_s, acceleration_m_s2)
+
+    def halt(self, deceleration_m_s2) -> None:
+        x, y, z = (float(c) for c in self.pose()[0])
+        self.on_order("stop", (x, y, z))
+        super().halt(deceleration_m_s2)
+
+
+def run_hostile_actions_through_sdk(num_actions: int, seed: int) -> None:
+    clock = GuardClock()
+    hurry_sdk()
+    with XArmController(NotingBody(clock.now_ns()), clock, slow_every=2) as controller:
+        rig = DriverRig(controller, clock)
+        try:
+            frames = FrameCheck(controller)
+            check = run_hostile_actions(rig, num_actions, random.Random(seed), frames.check)
+        finally:
+            rig.guard.shut_down()
+    # Nothing was sent that the arm did not get, and each target was seen on the wire.
+    assert frames.num_taken == check.num_targets
+
+
+class FrameCheck:
+    """Checks every motion frame on the wire, whether the controller obeyed it or not."""
+
+    def __init__(self, controller: XArmController) -> None:
+        self._machine = controller.machine
+        self.num_taken = 0
+
+    def check(self) -> None:
+        with self._machine.lock:
+            frames = list(self._machine.motions)
+            self._machine.motions.clear()
+        for frame in frames:
+            assert (frame.register, frame.mode) == (Register.MOVE_LINE, 7), frame
+            assert LIMITS.contains(frame.position_m, DriverRig.rounding_m), frame
+            assert frame.speed_m_s <= LIMITS.max_speed_m_s + 1e-6, frame
+            assert frame.acceleration_m_s2 <= LIMITS.max_acceleration_m_s2 + 1e-6, frame
+            assert frame.rotation_rad == pytest.approx(TOOL_DOWN_RAD), frame
+            self.num_taken += frame.is_taken
+
+
+def test_hostile_actions_reach_the_wire_within_the_limits(coarse_cycle):
+    run_hostile_actions_through_sdk(1_500, seed=4)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_hostile_actions_reach_the_wire_within_the_limits(coarse_cycle):
+    run_hostile_actions_through_sdk(100_000, seed=5)

@@ -32,7 +32,8 @@ class _EagerTime:
 
 
 @functools.cache
-def _hurry_sdk() -> None:
+def hurry_sdk() -> None:
+    """Loads the SDK and shortens its longest pauses."""
     load_sdk(XArmConfig())
     from xarm.x3 import base
 
@@ -51,7 +52,7 @@ def make_controller(
         slow_every: As of `XArmController`. Connecting waits for two rich reports, twice: they come
             ten times as often as a real controller's here, unless a test says otherwise.
     """
-    _hurry_sdk()
+    hurry_sdk()
     body = KinematicBody(START_M, clock.now_ns())
     return XArmController(body, clock, identity=identity, slow_every=slow_every)
 

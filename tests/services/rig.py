@@ -35,6 +35,14 @@ def wait_until(is_true: Callable[[], bool], *, timeout_s: float = 20.0, what: st
         time.sleep(0.01)
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, whether or not its parent has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def resident_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

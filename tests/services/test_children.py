@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.children import Child, MemoryWatch, descendants, memory_bytes
-from tests.services.rig import ROOT, wait_until
+from tests.services.rig import ROOT, is_gone, wait_until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -26,14 +26,6 @@ PARENT_OF_ONE = (
 
 def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_what_it_prints_goes_into_its_log_and_its_code_is_known(tmp_path: Path) -> None:
@@ -63,8 +55,8 @@ def test_stopping_leaves_no_grandchild_even_in_a_session_of_its_own(tmp_path: Pa
         wait_until(lambda: child.log_tail().isdigit())
         grandchild = int(child.log_tail())
         assert grandchild in descendants(os.getpid())
-        assert is_alive(grandchild)
-    wait_until(lambda: not is_alive(grandchild))
+        assert not is_gone(grandchild)
+    assert is_gone(grandchild)
 
 
 def test_one_that_does_not_listen_is_killed(tmp_path: Path) -> None:
@@ -97,7 +89,7 @@ def test_a_child_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
         command = Path(f"/proc/{pid}/cmdline")
         wait_until(lambda: b"services.children" not in command.read_bytes(), what="it became it")
         owner.kill()
-    wait_until(lambda: not is_alive(pid))
+    wait_until(lambda: is_gone(pid))
 
 
 @linux

@@ -35,7 +35,7 @@ from tests.services.guard_processes import (
     GuardProcess,
     connect,
 )
-from tests.services.rig import ROOT, wait_until
+from tests.services.rig import ROOT, is_gone, wait_until
 
 # Two periods and 50 ms: by then nobody may command a speed any more.
 STOPPED_NS = 2 * PERIOD_NS + 50_000_000
@@ -162,16 +162,12 @@ def test_a_guard_whose_parent_is_killed_stops_the_arm(
         pid = int(parent.stdout.readline())
         arm = stack.enter_context(contextlib.closing(connect(tmp_path)))
         parent.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid))
+    wait_until(lambda: is_gone(pid))
     record = (tmp_path / RECORD_FILE).read_bytes()
     assert record
     with pytest.raises(RobotFault):
         arm.reset(START)
     assert not (tmp_path / guard.SOCKET_FILE).exists()
-
-
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_second_guard_and_limits_that_cannot_be_end_with_the_reason(

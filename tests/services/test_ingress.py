@@ -35,7 +35,16 @@ from services.client import (
 from services.leases import LeaseLost
 from services.records import LoopStatus
 from services.spool import SpoolCounts
-from tests.services.rig import ROOT, SPEC, IngressProcess, deliver, identity, raw_stub, wait_until
+from tests.services.rig import (
+    ROOT,
+    SPEC,
+    IngressProcess,
+    deliver,
+    identity,
+    is_gone,
+    raw_stub,
+    wait_until,
+)
 from tests.wire_data import make_spec, make_trial
 
 COUNTS = SpoolCounts(num_open=0, num_ready=2, num_acked=0, num_rejected=1, ready_bytes=5)
@@ -713,14 +722,8 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
+    wait_until(lambda: is_gone(pid))
     assert "event=stopped" in (tmp_path / "ingress.log").read_text()
-
-
-def _is_zombie(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
 
 
 def test_address_beyond_this_machine_is_said_to_be_open(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from services.learner import run_learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart, ExitCode
 from services.store_view import StoreView
-from tests.services.rig import IngressProcess, wait_until
+from tests.services.rig import IngressProcess, is_gone, wait_until
 from tests.services.tiny_demo import write_configs
 
 
@@ -175,7 +175,7 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
         everybody = descendants(child.pid)
         assert len(everybody) > 3
         assert child.stop() == ExitCode.DONE, child.log_tail()
-    assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
+    assert [pid for pid in everybody if not is_gone(pid)] == []
     assert list((tiny.store / "run").glob("*.pid")) == []
     assert view.address() is None
     saved = tomllib.loads((tiny.store / "config.toml").read_text())
