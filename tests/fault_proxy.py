@@ -83,7 +83,7 @@ class FaultProxy:
 
     def close(self) -> None:
         """Ends the proxy and its thread."""
-        self._run(self._end())
+        self._run(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10.0)
         self._loop.close()
@@ -102,7 +102,7 @@ class FaultProxy:
     def _run(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10.0)
 
-    async def _end(self) -> None:
+    async def _shut(self) -> None:
         self._server.close()  # in its loop's thread: connections that end just now count down too
         await self._close_all(is_reset=True)
 
