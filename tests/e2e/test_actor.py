@@ -34,11 +34,20 @@ from tests.services.rig import IngressProcess, is_gone, wait_until
 from tests.services.small_weights import publish
 
 NOBODY = "127.0.0.1:1"
+# Trials of more than a second: whatever has to happen in the middle of one does.
+SLOW = dataclasses.replace(QUICK, max_steps=60)
 
 
 @pytest.fixture
 def ingress(tmp_path: Path) -> Iterator[IngressProcess]:
     with make_ingress(tmp_path / "learner", make_config(tmp_path, NOBODY)) as made:
+        yield made
+
+
+@pytest.fixture
+def slow_ingress(tmp_path: Path) -> Iterator[IngressProcess]:
+    config = make_config(tmp_path, NOBODY, sim=SLOW)
+    with make_ingress(tmp_path / "learner", config) as made:
         yield made
 
 
@@ -86,34 +95,36 @@ def test_kill_9_of_loop_and_recorder_loses_and_doubles_nothing(
 
 
 def test_a_killed_loop_leaves_half_a_trial_that_is_kept_as_aborted(
-    tmp_path: Path, ingress: IngressProcess
+    tmp_path: Path, slow_ingress: IngressProcess
 ) -> None:
-    config = make_config(tmp_path, ingress.address, trials=3)
+    config = make_config(tmp_path, slow_ingress.address, sim=SLOW, trials=3)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 15, what="the second trial is half done")
+        wait_until(lambda: ring.num_begun >= 2, what="the second trial is on")
+        begun = ring.control.num_ticks
+        wait_until(lambda: ring.control.num_ticks >= begun + 2, what="it has a step")
         assert actor.kill("loop")
         assert actor.wait(60) == ExitCode.DONE
-    trials = check_delivered(config, ingress.store)
+    trials = check_delivered(config, slow_ingress.store)
     assert [t.outcome for t in trials] == [
         Outcome.FAILURE,
         Outcome.ABORTED,
         Outcome.FAILURE,
         Outcome.FAILURE,
     ]
-    assert 0 < trials[1].num_steps < 10
+    assert 0 < trials[1].num_steps < SLOW.max_steps
     assert "died" in trials[1].abort_reason
     assert len({t.provenance.seed for t in trials}) == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_the_middle_of_a_trial_is_clean_and_quick(
-    tmp_path: Path, ingress: IngressProcess, number: int
+    tmp_path: Path, slow_ingress: IngressProcess, number: int
 ) -> None:
-    config = make_config(tmp_path, ingress.address, trials=None)
+    config = make_config(tmp_path, slow_ingress.address, sim=SLOW, trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 25, what="the third trial is half done")
+        wait_until(lambda: ring.num_begun >= 2, what="the second trial is on")
         children = [actor.pid_of(name) for name in ("loop", "recorder")]
         began = time.monotonic()
         actor.process.send_signal(number)
@@ -121,7 +132,7 @@ def test_a_stop_in_the_middle_of_a_trial_is_clean_and_quick(
         assert time.monotonic() - began <= 10
     assert all(pid is not None and is_gone(pid) for pid in children)
     assert not ring_path_of(config.spool).exists()
-    trials = check_delivered(config, ingress.store)
+    trials = check_delivered(config, slow_ingress.store)
     assert trials[-1].outcome is Outcome.ABORTED
     assert "stopped by request" in trials[-1].abort_reason
     assert count(trials[:-1], Outcome.FAILURE) == len(trials) - 1
@@ -147,7 +158,7 @@ def test_a_stop_without_a_learner_keeps_everything_for_the_next_start(tmp_path: 
 
 
 def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -> None:
-    config = make_config(tmp_path, NOBODY, trials=None, unreachable_s=0.3)
+    config = make_config(tmp_path, NOBODY, trials=None, unreachable_s=0.3, drain_s=60.0)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
         wait_until(lambda: ring.num_complete >= 2, what="two trials are made")
@@ -161,7 +172,7 @@ def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -
         wait_until(lambda: time.monotonic() >= began + 1.5, what="no signal is an echo any more")
         actor.process.terminate()
         assert actor.wait(15) == ExitCode.DONE
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
     kept = spooled(config.spool)
     assert len(kept) == ring.num_begun
     assert {t.state for t in kept} == {"ready"}
@@ -169,22 +180,22 @@ def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path) -
 
 
 def test_a_killed_actor_takes_its_processes_along_and_the_next_one_finds_every_step(
-    tmp_path: Path, ingress: IngressProcess
+    tmp_path: Path, slow_ingress: IngressProcess
 ) -> None:
-    config = make_config(tmp_path, ingress.address, trials=None)
+    config = make_config(tmp_path, slow_ingress.address, sim=SLOW, trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 25, what="the third trial is half done")
+        wait_until(lambda: ring.num_begun >= 2, what="the second trial is on")
         children = [actor.pid_of(name) for name in ("loop", "recorder")]
         assert None not in children
         for pid in (actor.process.pid, *children):
             os.kill(pid, signal.SIGKILL)  # type: ignore[arg-type]
         actor.process.wait()
     num_begun, num_complete, was_open = ring.num_begun, ring.num_complete, ring.has_open_trial
-    config = make_config(tmp_path, ingress.address, trials=2)
+    config = make_config(tmp_path, slow_ingress.address, sim=SLOW, trials=2)
     with ActorProcess(tmp_path, config) as actor:
         assert actor.wait(60) == ExitCode.DONE
-    trials = check_delivered(config, ingress.store)
+    trials = check_delivered(config, slow_ingress.store)
     assert len(trials) == num_begun + 2
     assert count(trials, Outcome.FAILURE) == num_complete + 2
     assert count(trials, Outcome.ABORTED) == was_open

@@ -28,7 +28,7 @@ NOBODY = "127.0.0.1:1"
 def command(folder: Path, *arguments: str) -> list[str]:
     """An actor at a simulated arm that draws its actions, with a person and without a learner."""
     shared = ("--learner", NOBODY, "--spool", str(folder / "spool"), "--policy", "random")
-    sizes = ("--sim.image-size", "32", "--sim.max-steps", "30", "--max-missed-in-a-row", "1000")
+    sizes = ("--sim.image-size", "32", "--sim.max-steps", "60", "--max-missed-in-a-row", "1000")
     others = ("--reserve-bytes", "1000000", "--drain-s", "0", "--operator", "True")
     return ["actor", *shared, *sizes, *others, *arguments]
 
@@ -72,18 +72,18 @@ def test_a_person_takes_over_judges_and_ends_it(tmp_path: Path) -> None:
 
     first, second, third = spooled(tmp_path)
     by = first.steps["fallback"]
-    assert (first.outcome, first.num_steps, first.steps["reward"][-1]) == (Outcome.SUCCESS, 30, 1.0)
+    assert (first.outcome, first.num_steps, first.steps["reward"][-1]) == (Outcome.SUCCESS, 60, 1.0)
     assert set(by) <= set(FALLBACK_CODES.values())
     (theirs,) = np.nonzero(by == OPERATOR)
     assert by[0] == NONE
     assert by[-1] == NONE
-    assert 3 <= len(theirs) <= 25
+    assert 3 <= len(theirs) <= 55
     assert theirs.tolist() == list(range(theirs[0], theirs[-1] + 1))
     assert first.steps["action"][theirs, 0].max() > 0.3
     assert not first.steps["action"][theirs, 1].any()
     assert (second.outcome, second.abort_reason) == (Outcome.ABORTED, DISCARDED)
     assert (third.outcome, third.steps["truncated"][-1]) == (Outcome.FAILURE, True)
-    assert third.num_steps < 30
+    assert third.num_steps < 60
 
 
 def test_nothing_moves_before_the_person_says_so_and_escape_stops(tmp_path: Path) -> None:

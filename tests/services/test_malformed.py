@@ -260,7 +260,7 @@ def _leave_readers_waiting(ingress: IngressProcess) -> None:
     assert resident_bytes(ingress.pid) - before < 50 << 20
     began = time.monotonic()
     deliver(client, lease, make_trial(SPEC, 50_000))
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 15.0
     for tail, channel in zip(tails, channels, strict=True):
         tail.cancel()
         channel.close()
