@@ -302,7 +302,7 @@ def test_weights_change_between_trials_only(site: Site) -> None:
             site.announce()
 
     site.recorder.on_record = announce_in_the_middle
-    site.loop(policy="model", trials=4, unreachable_s=60.0).run()
+    site.loop(policy="model", trials=4, unreachable_s=60.0, wait_weights_s=0.0).run()
     seen = [versions(t) for t in site.recorder.finish()]
     assert seen[:2] == [{1}, {1}]
     assert seen[3] == {2}
