@@ -26,7 +26,8 @@ types: $(STAMP)
 # that bear no company.
 USUAL := not gpu and not hardware and not slow
 unit: $(STAMP) system
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "$(USUAL) and not alone"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "$(USUAL) and not alone"
 	$(BIN)/python -m pytest -q -m "$(USUAL) and alone"
 
 chaos: $(STAMP) system
