@@ -50,6 +50,10 @@ COMMANDS: Mapping[str, Command] = {
                 module="services.commands.stop",
                 summary="Stop the arm, and keep it stopped.",
             ),
+            "status": Command(
+                module="services.commands.actor_status",
+                summary="How the actor of this machine is, without a learner; 0 if all is well.",
+            ),
         },
     ),
     "trials": Command(

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from learner.ledger import Ledger, LedgerCorrupt
 from learner.store_check import StoreProblem
 from protos.trial import TrialRejected
-from services.spool_db import (
-    BUSY_TIMEOUT_MS,
-    SCHEMA_VERSION,
-    SpoolCorrupt,
-    SpoolVersionMismatch,
-    read_trial,
-    sqlite_errors,
-)
+from services.spool_db import SpoolCorrupt, read_trial, reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +45,7 @@ def read_spool(root: Path) -> Iterator[SpoolTrial]:
         SpoolVersionMismatch: It was written by another version.
         SpoolCorrupt: The file is damaged.
     """
-    path = root / "spool.sqlite"
-    if not path.exists():
-        raise FileNotFoundError(f"no spool at {root}")
-    opened = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    with closing(opened) as connection, sqlite_errors(path):
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version != SCHEMA_VERSION:
-            raise SpoolVersionMismatch(
-                f"{path} has spool version {version}; this program reads version {SCHEMA_VERSION}"
-            )
+    with reading(root) as connection:
         found = connection.execute(
             "SELECT trial_id, state, digest, ledger_seq FROM trials ORDER BY seq"
         ).fetchall()
