@@ -126,7 +126,7 @@ EXPECTED: Mapping[str, ExitCode] = {
 }
 
 # Parts of offworld that a machine may lack, by the extra that brings them.
-OPTIONAL_MODULES = frozenset({"mujoco", "cv2", "ray", "zarr", "matplotlib", "av"})
+OPTIONAL_MODULES = frozenset({"mujoco", "cv2", "ray", "zarr", "matplotlib", "av", "PIL"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
