@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from learner.durable import remove_folder, sha256_hex, write_file, write_folder
-from learner.ledger import canonical_json
+from learner.ledger_row import canonical_json
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,16 @@ def trials(root: Path, archive: str) -> Path:
     return root / archive / "trials"
 
 
+def groups(root: Path) -> list[Path]:
+    """Returns the groups of all trials, whether or not the ledger has them."""
+    return [
+        path
+        for archive in ARCHIVES
+        for path in sorted(trials(root, archive).iterdir())
+        if path.is_dir()
+    ]
+
+
 def check_version(root: Path) -> None:
     """Raises `StoreNotFound` or `StoreVersionMismatch` unless `root` holds a store we can read."""
     try:

@@ -6,18 +6,22 @@ or deleted; `ledger_seq` only grows. SQLite has no page checksums, so each row c
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from learner.durable import StoreFull, failpoint
-from protos.trial import Outcome, Source, Trial
+from learner.ledger_row import (
+    COLUMNS,
+    DamagedRow,
+    QuarantineRow,
+    TrialRow,
+    from_columns,
+    to_columns,
+)
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 5_000
@@ -47,24 +51,10 @@ CREATE TABLE IF NOT EXISTS quarantine (
     PRIMARY KEY (trial_id, digest)
 );
 """
-_COLUMNS = (
-    "trial_id",
-    "digest",
-    "group_sha256",
-    "source",
-    "outcome",
-    "num_steps",
-    "total_reward",
-    "actor",
-    "weights_version",
-    "position_index",
-    "committed_unix_ns",
-    "header",
-)
-_SELECT = f"SELECT ledger_seq, {', '.join(_COLUMNS)}, row_sha256 FROM trials "  # noqa: S608
+_SELECT = f"SELECT ledger_seq, {', '.join(COLUMNS)}, row_sha256 FROM trials "  # noqa: S608
 _INSERT = (
-    f"INSERT INTO trials ({', '.join(_COLUMNS)}, row_sha256) "  # noqa: S608
-    f"VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+    f"INSERT INTO trials ({', '.join(COLUMNS)}, row_sha256) "  # noqa: S608
+    f"VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 )
 
 
@@ -74,74 +64,6 @@ class StoreVersionMismatch(RuntimeError):
 
 class LedgerCorrupt(RuntimeError):
     """The ledger cannot be read, or a row is not the one that was written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRow:
-    """What the ledger knows about one committed trial."""
-
-    ledger_seq: int | None = None
-    """Order of commit, from 1; None until appended."""
-    trial_id: str
-    digest: str
-    """SHA-256 of the trial, see `Trial.digest`."""
-    group_sha256: str
-    """SHA-256 of the group's root metadata, which lists the digests of all its files."""
-    source: Source
-    outcome: Outcome
-    num_steps: int
-    total_reward: float
-    actor: str
-    weights_version: int
-    position_index: int | None
-    committed_unix_ns: int
-    header: str
-    """`Trial.header` as canonical JSON."""
-
-    @property
-    def is_trainable(self) -> bool:
-        """Whether a learner may train on it, as `Trial.is_trainable`."""
-        return self.outcome is not Outcome.ABORTED and self.source is not Source.EVAL
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the task was reached at any step."""
-        return self.outcome is Outcome.SUCCESS
-
-    @classmethod
-    def from_trial(
-        cls, trial: Trial, *, digest: str, group_sha256: str, committed_unix_ns: int
-    ) -> TrialRow:
-        """Describes `trial` for the ledger."""
-        return cls(
-            trial_id=trial.trial_id,
-            digest=digest,
-            group_sha256=group_sha256,
-            source=trial.provenance.source,
-            outcome=trial.outcome,
-            num_steps=trial.num_steps,
-            total_reward=trial.total_reward,
-            actor=trial.provenance.actor,
-            weights_version=trial.provenance.weights_version,
-            position_index=trial.provenance.position_index,
-            committed_unix_ns=committed_unix_ns,
-            header=canonical_json(trial.header()),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuarantineRow:
-    """A trial that was refused after its upload."""
-
-    trial_id: str
-    digest: str
-    reason: str
-    unix_ns: int
-
-
-def canonical_json(value: Any) -> str:
-    """Returns the one text form of `value` that digests are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 class Ledger:
@@ -166,6 +88,8 @@ class Ledger:
             connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1e3
             )
+            # Bytes that are no text make another text, which the row's digest tells.
+            connection.text_factory = _text
             try:
                 _prepare(connection, path, read_only=read_only)
             except BaseException:
@@ -185,9 +109,8 @@ class Ledger:
             StoreFull: The disk is full; nothing was recorded.
             sqlite3.IntegrityError: The trial is already there.
         """
-        values = _values(row)
         with self._mutex, _sqlite_errors("the ledger"):
-            cursor = self._connection.execute(_INSERT, (*values, _row_sha256(values)))
+            cursor = self._connection.execute(_INSERT, to_columns(row))
         failpoint("ledger.appended")
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -204,12 +127,18 @@ class Ledger:
             ledger_seq,
             -1 if limit is None else limit,
         )
-        return [_row(raw) for raw in rows]
+        return [_sound(raw) for raw in rows]
+
+    def scan(self) -> tuple[list[TrialRow], list[DamagedRow]]:
+        """Returns all rows that are as they were written, in order, and all that are not."""
+        rows = [from_columns(raw) for raw in self._query(_SELECT + "ORDER BY ledger_seq")]
+        sound = [row for row in rows if isinstance(row, TrialRow)]
+        return sound, [row for row in rows if isinstance(row, DamagedRow)]
 
     def get(self, trial_id: str) -> TrialRow | None:
         """Returns the row of one trial, or None."""
         rows = self._query(_SELECT + "WHERE trial_id = ?", trial_id)
-        return _row(rows[0]) if rows else None
+        return _sound(rows[0]) if rows else None
 
     def quarantine(self, row: QuarantineRow) -> None:
         """Records that an uploaded trial was refused; the same one again changes nothing."""
@@ -236,6 +165,10 @@ class Ledger:
             return self._connection.execute(statement, values).fetchall()
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -257,21 +190,13 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
         )
 
 
-def _values(row: TrialRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in _COLUMNS)
-
-
-def _row_sha256(values: tuple[Any, ...]) -> str:
-    return hashlib.sha256(canonical_json(list(values)).encode()).hexdigest()
-
-
-def _row(raw: tuple[Any, ...]) -> TrialRow:
-    seq, *values, row_sha256 = raw
-    if _row_sha256(tuple(values)) != row_sha256:
-        raise LedgerCorrupt(f"ledger row {seq} is not what was written; run `offworld data fsck`")
-    named = dict(zip(_COLUMNS, values, strict=True))
-    named["source"], named["outcome"] = Source(named["source"]), Outcome(named["outcome"])
-    return TrialRow(ledger_seq=seq, **named)
+def _sound(raw: tuple[Any, ...]) -> TrialRow:
+    row = from_columns(raw)
+    if isinstance(row, DamagedRow):
+        raise LedgerCorrupt(
+            f"ledger row {row.ledger_seq} is not what was written; run `offworld data fsck`"
+        )
+    return row
 
 
 @contextmanager

@@ -6,6 +6,9 @@ is its row, so a window never needs a table: rows t and t + 1 of the same arrays
 next observation. Rows without a live step have priority 0 and are never drawn.
 
 All arrays live on one device and sampling never waits for it.
+
+Differs: actions are clipped to [-1, 1], the published code's to +-(1 - 1e-5). The policy's
+likelihood is a Gaussian of unit width here, which is finite at the bounds.
 """
 
 from __future__ import annotations
@@ -82,6 +85,11 @@ class ReplayBuffer:
         """Live trials, oldest first."""
         return tuple(self._trials)
 
+    @property
+    def end_row(self) -> int:
+        """First row after all live trials; the same in a buffer that was saved and loaded."""
+        return max((stored.end_row for stored in self._trials), default=0)
+
     def reserve(self, num_rows: int) -> None:
         """Makes room for `num_rows` in all at once, instead of by doubling."""
         if num_rows > self._num_rows:
@@ -118,7 +126,7 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns where each trial lies and the priorities; the frames stay in the store."""
-        end_row = max((stored.end_row for stored in self._trials), default=0)
+        end_row = self.end_row
         return {
             "trials": [[t.trial_id, t.start_row, t.num_steps] for t in self._trials],
             "has_evicted": self.has_evicted,

@@ -39,7 +39,9 @@ def draw_rows(buffer: ReplayBuffer, num: int, generator: torch.Generator) -> tup
     total = cumulative[-1]
     is_closed = buffer.capacity_steps is None or buffer.has_evicted
     if buffer.config.per_without_replacement and is_closed and buffer.num_steps >= num:
-        rows = torch.multinomial(buffer.scaled[:-1], num, generator=generator)
+        # Free rows at the end are left out: how many there are is not the same after a restart, and
+        # each takes a random number.
+        rows = torch.multinomial(buffer.scaled[: buffer.end_row], num, generator=generator)
     else:
         at = torch.rand(num, generator=generator, device=buffer.device, dtype=torch.float64) * total
         # Rounding must not reach `total` itself: no row's share lies beyond it.

@@ -21,6 +21,7 @@ from pathlib import Path
 from learner import layout
 from learner.durable import FolderLock, fsync, sha256_hex, write_folder
 from learner.ledger import Ledger, QuarantineRow, TrialRow
+from learner.store_check import StoreReport, check_store
 from learner.zarr_group import (
     ROOT_FILE,
     TrialCorrupt,
@@ -44,22 +45,6 @@ class CommitResult:
     ledger_seq: int
     is_duplicate: bool
     """The same trial was committed before; nothing was written now."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreProblem:
-    """One thing `fsck` found."""
-
-    where: str
-    what: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreReport:
-    """What `fsck` read and found."""
-
-    num_trials: int
-    problems: tuple[StoreProblem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,24 +184,11 @@ class TrialStore:
         for path in (self.root / "staging").glob(f"{ASIDE_PREFIX}*"):
             shutil.rmtree(path, ignore_errors=True)
         with self._mutex:
-            return sum(self._adopt_if_unknown(path) for path in self._groups())
+            return sum(self._adopt_if_unknown(path) for path in layout.groups(self.root))
 
     def fsck(self) -> StoreReport:
-        """Reads everything that is committed and reports what is not as it was written."""
-        problems = [StoreProblem(where="ledger.sqlite", what=what) for what in self.ledger.check()]
-        rows = self.ledger.since(0)
-        for row in rows:
-            try:
-                self.load(row.trial_id)
-            except TrialCorrupt as error:
-                problems.append(StoreProblem(where=row.trial_id, what=str(error)))
-        known = {row.trial_id for row in rows}
-        problems += [
-            StoreProblem(where=str(path.relative_to(self.root)), what="not in the ledger")
-            for path in self._groups()
-            if path.name not in known
-        ]
-        return StoreReport(num_trials=len(rows), problems=tuple(problems))
+        """Reads all that is committed and reports what is not as written, see `check_store`."""
+        return check_store(self.root, self.ledger, self.load)
 
     def _write(self, trial: Trial, digest: str) -> int:
         files = group_files(trial, digest)
@@ -267,10 +239,6 @@ class TrialStore:
             )
         )
         logger.warning("trial_quarantined trial_id=%s digest=%s", trial.trial_id, digest)
-
-    def _groups(self) -> Iterator[Path]:
-        for archive in layout.ARCHIVES:
-            yield from sorted(p for p in layout.trials(self.root, archive).iterdir() if p.is_dir())
 
     def _path(self, trial_id: str, source: Source) -> Path:
         archive = "offline.zarr" if source is Source.OFFLINE else "online.zarr"

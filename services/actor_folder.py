@@ -25,6 +25,7 @@ from services.spool_db import SpoolCorrupt, SpoolFull, SpoolVersionMismatch
 
 logger = logging.getLogger(__name__)
 
+PID_FILE = "actor.pid"
 ACTOR_DIED = "the actor died during the trial"
 _CHILDREN_S = 20.0
 _LOOK_S = 0.05
@@ -75,13 +76,13 @@ class ActorFolder:
             raise
         for stale in self.run.glob("*.pid"):
             stale.unlink()
-        (self.run / "actor.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+        (self.run / PID_FILE).write_text(f"{os.getpid()}\n", encoding="ascii")
 
     def __enter__(self) -> ActorFolder:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        (self.run / "actor.pid").unlink(missing_ok=True)
+        (self.run / PID_FILE).unlink(missing_ok=True)
         os.close(self.children_lock)
         self._lock.release()
 

@@ -50,6 +50,10 @@ COMMANDS: Mapping[str, Command] = {
                 module="services.commands.stop",
                 summary="Stop the arm, and keep it stopped.",
             ),
+            "status": Command(
+                module="services.commands.actor_status",
+                summary="How the actor of this machine is, without a learner; 0 if all is well.",
+            ),
         },
     ),
     "trials": Command(
@@ -122,7 +126,7 @@ EXPECTED: Mapping[str, ExitCode] = {
 }
 
 # Parts of offworld that a machine may lack, by the extra that brings them.
-OPTIONAL_MODULES = frozenset({"mujoco", "cv2", "ray", "zarr", "matplotlib", "av"})
+OPTIONAL_MODULES = frozenset({"mujoco", "cv2", "ray", "zarr", "matplotlib", "av", "PIL"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

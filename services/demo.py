@@ -24,6 +24,7 @@ from services.children import Child, MemoryWatch
 from services.commands.data import MakeConfig
 from services.config_text import to_toml
 from services.demo_config import DemoConfig, place_m, region_m
+from services.demo_digest import config_digest
 from services.demo_result import (
     FILE_NAME,
     DemoResult,
@@ -53,6 +54,7 @@ class Demo:
         self.view = StoreView(self.out / "store")
         self.control = StoreView(self.out / "control-store")
         self.actor = config.build_file(ActorConfig, settings.actor_config)
+        self._config_digest = config_digest(settings)
         self._stage = Stage(settings)
         self._seconds: dict[str, float] = {}
 
@@ -111,6 +113,7 @@ class Demo:
             peak_resident_bytes=memory.peak_resident_bytes,
             versions=versions(),
             machine=machine(),
+            config_digest=self._config_digest,
             settings={
                 "num_pretrain_updates": pretrained.num_updates,
                 "num_further_updates": further,

@@ -88,6 +88,8 @@ class DemoResult:
     """Largest sum of resident sizes, in which shared pages count again in every process."""
     versions: Mapping[str, str]
     machine: str
+    config_digest: str = ""
+    """What decided the result, see `services/demo_digest.py`; empty in results of before."""
     schema: int = SCHEMA
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from services import console
 from services.demo_config import DemoConfig
+from services.demo_digest import config_digest
 from services.demo_result import FILE_NAME, DemoResult
 from services.intervals import Rate, bootstrap_mean
 from services.process import write_aside
@@ -24,19 +25,33 @@ _PHASES = ("zero_shot", "control", "after")
 def run_seeds(settings: DemoConfig, run: Callable[[DemoConfig], object]) -> list[DemoResult]:
     """Runs every seed whose result is not there yet; returns all results.
 
+    A result of other configurations, or of another version of offworld, is replaced.
+
     Args:
         settings: Its `seeds` say which, its `out` where.
         run: Runs one demo.
     """
     results = []
     for seed in settings.seeds:
-        folder = settings.out / f"seed-{seed}"
-        if not (folder / FILE_NAME).exists():
-            if not settings.json:
-                console.say(f"seed {seed} in {folder}")
-            run(dataclasses.replace(settings, out=folder, seed=seed, seeds=()))
-        results.append(DemoResult.load(folder / FILE_NAME))
+        one = dataclasses.replace(settings, out=settings.out / f"seed-{seed}", seed=seed, seeds=())
+        file = one.out / FILE_NAME
+        if (why := _why_to_run(file, config_digest(one))) is not None:
+            tell = console.complain if settings.json else console.say
+            tell(f"seed {seed} in {one.out}{why}")
+            run(one)
+        results.append(DemoResult.load(file))
     return results
+
+
+def _why_to_run(file: Path, digest: str) -> str | None:
+    """Returns why a seed has to run, empty if it never did; None if its result is there."""
+    if not file.exists():
+        return ""
+    found = DemoResult.load(file).config_digest
+    if found == digest:
+        return None
+    what = "other configurations or another version" if found else "configurations not known"
+    return f" runs again: the result there is of {what}"
 
 
 def summarise(results: Sequence[DemoResult]) -> dict[str, Any]:

@@ -69,6 +69,27 @@ def _slot_dtype(spec: RobotSpec) -> np.dtype[np.void]:
     )
 
 
+def read_control(path: Path) -> Control:
+    """Maps the control block alone, to be looked at by whoever has no part in the ring.
+
+    Raises:
+        RingUnusable: The file is absent, may not be read, or is no ring of this version.
+    """
+    try:
+        with path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), PAGE_BYTES, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise RingUnusable(f"{path}: cannot map the ring: {error}") from error
+    control = Control(np.frombuffer(memory, np.uint8))
+    _check_layout(path, control)
+    return control
+
+
+def _check_layout(path: Path, control: Control) -> None:
+    if (control.magic, control.layout_version) != (_MAGIC, _LAYOUT_VERSION):
+        raise RingUnusable(f"{path}: not a ring of layout {_LAYOUT_VERSION}")
+
+
 class Ring:
     """The mapped memory: control block, spec, slots. Use `create` or `attach`.
 
@@ -88,8 +109,7 @@ class Ring:
         if len(raw) < PAGE_BYTES:
             raise RingUnusable(f"{path}: {len(raw)} bytes are not a ring")
         self.control = Control(raw[:PAGE_BYTES])
-        if (self.control.magic, self.control.layout_version) != (_MAGIC, _LAYOUT_VERSION):
-            raise RingUnusable(f"{path}: not a ring of layout {_LAYOUT_VERSION}")
+        _check_layout(path, self.control)
         end = PAGE_BYTES + self.control.spec_bytes
         try:
             self.spec = RobotSpec.from_json(bytes(raw[PAGE_BYTES:end]).decode())

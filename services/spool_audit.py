@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from learner.ledger import Ledger
-from learner.store import StoreProblem
+from learner.ledger import Ledger, LedgerCorrupt
+from learner.store_check import StoreProblem
 from protos.trial import TrialRejected
-from services.spool_db import (
-    BUSY_TIMEOUT_MS,
-    SCHEMA_VERSION,
-    SpoolCorrupt,
-    SpoolVersionMismatch,
-    read_trial,
-    sqlite_errors,
-)
+from services.spool_db import SpoolCorrupt, read_trial, reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +45,7 @@ def read_spool(root: Path) -> Iterator[SpoolTrial]:
         SpoolVersionMismatch: It was written by another version.
         SpoolCorrupt: The file is damaged.
     """
-    path = root / "spool.sqlite"
-    if not path.exists():
-        raise FileNotFoundError(f"no spool at {root}")
-    opened = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    with closing(opened) as connection, sqlite_errors(path):
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version != SCHEMA_VERSION:
-            raise SpoolVersionMismatch(
-                f"{path} has spool version {version}; this program reads version {SCHEMA_VERSION}"
-            )
+    with reading(root) as connection:
         found = connection.execute(
             "SELECT trial_id, state, digest, ledger_seq FROM trials ORDER BY seq"
         ).fetchall()
@@ -75,12 +57,17 @@ def read_spool(root: Path) -> Iterator[SpoolTrial]:
 
 
 def compare(spool: Path, ledger: Ledger) -> SpoolReport:
-    """Compares every trial of a spool with the ledger: what was acknowledged must be there."""
+    """Compares every trial of a spool with the ledger: what was acknowledged must be there.
+
+    Recorder and learner may work meanwhile.
+    """
+    # Before the spool is read: what was open there may have been delivered by the time it is asked.
+    last_seq = ledger.last_seq()
     counts = {"open": 0, "ready": 0, "acked": 0, "rejected": 0}
     problems = []
     for trial in read_spool(spool):
         counts[trial.state] += 1
-        what = _disagreement(trial, ledger)
+        what = _disagreement(trial, ledger, last_seq)
         if what:
             problems.append(StoreProblem(where=trial.trial_id, what=what))
     return SpoolReport(counts=counts, problems=tuple(problems))
@@ -96,14 +83,18 @@ def _damage(connection: sqlite3.Connection, trial_id: str, digest: str) -> str:
     return "" if trial.digest() == digest else "the spool's copy has another digest than it had"
 
 
-def _disagreement(trial: SpoolTrial, ledger: Ledger) -> str:
+def _disagreement(trial: SpoolTrial, ledger: Ledger, last_seq: int) -> str:
     if trial.damage:
         return trial.damage
-    row = ledger.get(trial.trial_id)
+    try:
+        row = ledger.get(trial.trial_id)
+    except LedgerCorrupt:
+        return "its row in the ledger is not what was written"
     if row is None:
         return "acknowledged, and not in the ledger: lost" if trial.state == "acked" else ""
     if trial.state == "open":
-        return "in the ledger, and still open in the spool"
+        is_new = (row.ledger_seq or 0) > last_seq
+        return "" if is_new else "in the ledger, and still open in the spool"
     if row.digest != trial.digest:
         return f"digest {trial.digest[:12]} in the spool, {row.digest[:12]} in the ledger"
     if trial.state == "acked" and row.ledger_seq != trial.ledger_seq:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from protos import codec
@@ -81,9 +81,37 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@contextmanager
+def reading(root: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the spool in `root` beside the recorder that owns it, to be read.
+
+    Raises:
+        FileNotFoundError: There is no spool.
+        SpoolVersionMismatch: It was written by another version.
+        SpoolCorrupt: The file is damaged.
+    """
+    path = root / "spool.sqlite"
+    if not path.exists():
+        raise FileNotFoundError(f"no spool at {root}")
+    opened = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    with closing(opened) as connection, sqlite_errors(path):
+        connection.text_factory = _text
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version != SCHEMA_VERSION:
+            raise SpoolVersionMismatch(
+                f"{path} has spool version {version}; this program reads version {SCHEMA_VERSION}"
+            )
+        yield connection
+
+
+def _text(raw: bytes) -> str:
+    """Reads damaged text too, which is then found to have another digest."""
+    return raw.decode(errors="replace")
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    # Damaged text is then read, and found to have another digest.
-    connection.text_factory = lambda text: text.decode(errors="replace")
+    connection.text_factory = _text
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version not in (0, SCHEMA_VERSION):
         raise SpoolVersionMismatch(

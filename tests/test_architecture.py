@@ -7,8 +7,10 @@ show both that the tree has none and that the rule would find one.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,17 @@ ONLY_IN = {
     "tyro": ("services/config.py", "services/commands/flags.py"),
     "rich": ("services/console.py", "services/commands/trials_watch.py"),
     "av": ("services/video.py",),
+    "PIL": ("services/video.py",),
     "matplotlib": ("services/figures.py", "services/video.py"),
+}
+# Packages that are imported by another name than they are installed by.
+INSTALLED_AS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "xarm": "xarm-python-sdk",
 }
 # Code that runs from data. None of it is ever needed here.
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
@@ -239,6 +251,19 @@ def test_each_rule_leaves_alone_what_it_allows(
     rule: Callable[[Module], list[str]], path: str, text: str
 ) -> None:
     assert rule(Module(path, text)) == []
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(w for name in extras if name != "dev" for w in extras[name]),
+    ]
+    declared = {re.split(r"[^\w-]", w)[0].lower() for w in wanted}
+    imported = {name.split(".")[0] for module in sources() for name in module.imports()}
+    ours = {*PACKAGES, *sys.stdlib_module_names}
+    assert {INSTALLED_AS.get(name, name).lower() for name in imported - ours} <= declared
 
 
 def test_the_list_of_long_modules_is_true() -> None:

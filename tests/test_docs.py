@@ -1,18 +1,28 @@
-"""What the pages of deploy/ tell people to do works: the example runs, the commands are there."""
+"""What the pages tell people to do works: the example runs, the commands and files are there."""
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
-PAGES = (DEPLOY / "first-trials.md", DEPLOY / "safety.md", DEPLOY / "another-robot.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    DEPLOY / "first-trials.md",
+    DEPLOY / "safety.md",
+    DEPLOY / "another-robot.md",
+    DEPLOY / "recording.md",
+)
+COMMAND = r"(?:offworld|python -m (?:robot|services|tests)\.)"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -21,11 +31,30 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Returns the words of every `offworld` command of a page, lines put together."""
+    """Returns the words of every command of ours on a page, lines put together, without `...`."""
     text = page.read_text().replace("\\\n", " ")
-    indented = re.findall(r"^ {4,}(offworld .*)$", text, re.M)
-    quoted = re.findall(r"`(offworld [^`]*)`", text)
-    return [shlex.split(line, comments=True) for line in (*indented, *quoted)]
+    indented = re.findall(rf"^ {{4,}}({COMMAND}.*)$", text, re.M)
+    quoted = re.findall(rf"`({COMMAND}[^`]*)`", text)
+    return [
+        [word for word in shlex.split(line, comments=True) if word != "..."]
+        for line in (*indented, *quoted)
+        if line != "offworld"
+    ]
+
+
+def program(words: list[str]) -> tuple[list[str], list[str]]:
+    """Returns how a command is started here, and the words that follow its name."""
+    if words[0] == "python":
+        return [sys.executable, *words[1:3]], words[3:]
+    return [sys.executable, "-m", "services.cli"], words[1:]
+
+
+@functools.cache
+def help_of(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Asks a command for its help."""
+    return subprocess.run(
+        [*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_the_example_of_another_robot_keeps_the_contracts(tmp_path: Path) -> None:
@@ -50,19 +79,14 @@ def test_the_example_of_another_robot_keeps_the_contracts(tmp_path: Path) -> Non
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_has_its_flags(page: Path) -> None:
     found = commands(page)
+    assert found
     for words in found:
-        flags = [word for word in words if word.startswith("--")]
-        names = words[1 : next((i for i, w in enumerate(words) if w.startswith("--")), len(words))]
+        start, rest = program(words)
+        flags = [word for word in rest if word.startswith("--")]
+        names = rest[: next((i for i, w in enumerate(rest) if w.startswith("--")), len(rest))]
         # An argument that is not a flag, such as a trial, is written in capitals.
         names = [name for name in names if not name.isupper()]
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *names, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = help_of((*start, *names))
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         for flag in set(flags) - {"--config"}:  # every command takes that one
             assert re.search(rf"{re.escape(flag)}\b", done.stdout), f"{' '.join(words)}: {flag}"
@@ -74,5 +98,39 @@ def test_every_path_of_a_page_is_there(page: Path) -> None:
         r"`((?:tests|robot|services|deploy|learner)/[\w./-]+?\.(?:py|md|toml|json))`",
         page.read_text(),
     )
+    named += [word for words in commands(page) for word in words if word.startswith("deploy/")]
     missing = [name for name in named if not (ROOT / name).exists()]
     assert set(missing) <= {"tests/robot/test_my_robot.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_of_make_is_there(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = page.read_text()
+    named = re.findall(r"`make ([\w-]+)`", text) + re.findall(r"^ {4,}make ([\w-]+)", text, re.M)
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (test_every_command_of_a_page_has_its_flags, "    offworld data fly --store x"),
+        (test_every_command_of_a_page_has_its_flags, "    offworld learner ... --no-such-flag 1"),
+        (test_every_command_of_a_page_has_its_flags, "see `offworld actor\n--no-such-flag`"),
+        (
+            test_every_command_of_a_page_has_its_flags,
+            "    python -m robot.doubles.xarm_controller --no-such-flag",
+        ),
+        (test_every_path_of_a_page_is_there, "    offworld actor --config deploy/configs/no.toml"),
+        (test_every_path_of_a_page_is_there, "read `deploy/no.md`"),
+        (test_every_target_of_make_is_there, "`make fly`"),
+        (test_every_target_of_make_is_there, "    make fly     # high"),
+    ],
+)
+def test_what_is_not_there_is_found(
+    tmp_path: Path, check: Callable[[Path], None], text: str
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError):
+        check(page)

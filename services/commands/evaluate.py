@@ -99,12 +99,31 @@ def _in_this_process(
 def _through_learner(flags: EvalFlags) -> tuple[list[TrialLine], int]:
     with closing(LearnerClient(flags.learner, flags)) as client:
         status = client.status()
-    version = status.latest_weights.version
-    if not version or flags.weights not in (None, version):
-        offered = f"weights v{version}" if version else "no weights yet"
+    offers = status.latest_weights.version
+    if not offers or flags.weights not in (None, offers):
+        offered = f"weights v{offers}" if offers else "no weights yet"
         wanted = f", not v{flags.weights}; --store can evaluate it" if flags.weights else ""
         raise CannotStart(f"the learner at {flags.learner} offers {offered}{wanted}")
-    return _run(flags, after=status.ledger_seq), version
+    lines = _run(flags, after=status.ledger_seq)
+    return lines, _version_of(lines, flags)
+
+
+def _version_of(lines: list[TrialLine], flags: EvalFlags) -> int:
+    """Returns the version that ran the trials; EvalFailed if they are no evaluation of one."""
+    places = sorted(-1 if x.position_index is None else x.position_index for x in lines)
+    if places != list(range(flags.num_positions)):
+        raise EvalFailed(
+            f"expected one trial at each of {flags.num_positions} positions, the learner at "
+            f"{flags.learner} has {len(lines)}, at {places}; is another evaluation running, or "
+            "was the link down? Look at `offworld trials list --source eval`, and evaluate again"
+        )
+    versions = {line.weights_version for line in lines}
+    # The newest may be another one by the time the actor asks.
+    if len(versions) > 1 or flags.weights not in (None, *versions):
+        wanted = "of one version" if flags.weights is None else f"v{flags.weights}"
+        ran = ", ".join(f"v{version}" for version in sorted(versions))
+        raise EvalFailed(f"expected weights {wanted}, the trials ran with {ran}; evaluate again")
+    return versions.pop()
 
 
 def _run(flags: EvalFlags, *, after: int) -> list[TrialLine]:
@@ -143,9 +162,10 @@ def _run(flags: EvalFlags, *, after: int) -> list[TrialLine]:
                 raise EvalFailed(
                     f"the actor ended with exit code {child.exit_code}:\n{child.log_tail()}"
                 )
-            bar.update(len(mine()))
-        return mine()
+            lines = mine()
+            bar.update(len(lines), f"{sum(x.outcome == 'success' for x in lines)} successful")
+        return lines
 
 
 class EvalFailed(RuntimeError):
-    """The actor that evaluates ended with an error; the message shows the end of its log."""
+    """There is no rate to tell: the actor ended with an error, or its trials are not all there."""

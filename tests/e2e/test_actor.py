@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import secrets
@@ -16,6 +17,7 @@ import pytest
 
 from protos.trial import FALLBACK_CODES, Fallback, Outcome
 from robot.sim.config import SimConfig
+from services import cli
 from services.actor_folder import ring_path_of
 from services.actor_robot import robot_spec
 from services.process import ExitCode
@@ -64,6 +66,25 @@ def test_it_runs_its_trials_delivers_them_and_leaves_nothing_behind(
     assert not list(actor.run.glob("*.pid"))
     assert not ring_path_of(config.spool).exists()
     assert "not_delivered=0" in actor.log_text()
+
+
+def test_its_health_is_told_without_a_learner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(tmp_path, NOBODY, trials=None)
+    words = ["actor", "status", "--spool", str(config.spool), "--json"]
+    with ActorProcess(tmp_path, config) as actor:
+        ring = actor.ring()
+        wait_until(lambda: ring.num_complete > 0, timeout_s=60.0, what="a trial ended")
+        code = cli.main(words)
+        told = json.loads(capsys.readouterr().out)
+        assert (code, told["problems"]) == (ExitCode.DONE, [])
+        assert told["work"]["actor_id"] == "counter"
+        assert told["work"]["num_ticks"] > 0
+        actor.kill("actor")
+        actor.wait(15)
+    assert cli.main(words) == ExitCode.PEER_UNREACHABLE
+    assert "ended without a word" in capsys.readouterr().out
 
 
 def test_kill_9_of_loop_and_recorder_loses_and_doubles_nothing(

@@ -49,6 +49,7 @@ def test_the_demo_tells_before_after_and_control_and_leaves_a_report(
     assert [t.weights_version for t in result.online] == [1, 2]
     assert result.num_offline_trials == 4
     assert 0 < result.peak_memory_bytes <= result.peak_resident_bytes
+    assert len(result.config_digest) == 64
     assert set(result.seconds) >= {"pretraining", "evaluation after", "control: evaluation"}
     lines = done.stdout.splitlines()
     assert any(line.startswith("control, offline data alone") for line in lines)

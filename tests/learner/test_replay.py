@@ -10,7 +10,7 @@ import torch
 
 from learner.replay import OFFLINE, ONLINE, Replay
 from learner.replay_buffer import ReplayBuffer
-from learner.sampler import Mixture, SequenceSampler
+from learner.sampler import Mixture, SequenceSampler, draw_rows
 from learner.trainer_config import ReplayConfig
 from protos.trial import Outcome, Source, SpecMismatch, Trial
 from tests.learner.trials import make_spec, make_trial, trial_id_of
@@ -163,6 +163,35 @@ def test_a_restored_buffer_draws_as_the_one_it_was_saved_from() -> None:
     assert torch.equal(draws[0].indices, draws[1].indices)
     assert torch.equal(draws[0].weights, draws[1].weights)
     assert torch.equal(draws[0].next_observations["state"], draws[1].next_observations["state"])
+
+
+@pytest.mark.parametrize("capacity_steps", [None, 12])
+def test_without_replacement_a_restored_buffer_draws_the_same_too(
+    capacity_steps: int | None,
+) -> None:
+    config = ReplayConfig(per_without_replacement=True)
+    first, second = (ReplayBuffer(make_spec(), config, capacity_steps=capacity_steps) for _ in "12")
+    # With a capacity, the last trial takes the place of a longer one that was at the end.
+    for number, length in enumerate([4, 4, 4, 4, 4, 3] if capacity_steps else [4, 4]):
+        first.add(make_trial(number, num_steps=length))
+    lengths_of = {t.trial_id: t.num_steps for t in first.trials}
+    second.load_state_dict(
+        first.state_dict(), lambda i: make_trial(int(i[-4:], 16), num_steps=lengths_of[i])
+    )
+    assert len(first.scaled) > len(second.scaled)
+    generators = [torch.Generator().manual_seed(1) for _ in "12"]
+    for _ in range(3):
+        rows = [draw_rows(b, 3, g)[0] for b, g in zip((first, second), generators, strict=True)]
+        assert torch.equal(*rows)
+    assert torch.equal(*(g.get_state() for g in generators))
+
+
+def test_actions_are_kept_within_their_bounds_and_no_closer() -> None:
+    trial = make_trial(0, num_steps=4)
+    trial.steps["action_executed"][:, 0] = [-1.5, -1.0, 1.0, 1.5]
+    buffer = ReplayBuffer(make_spec(), ReplayConfig())
+    buffer.add(trial)
+    assert buffer.step_column("action", torch.arange(4))[:, 0].tolist() == [-1.0, -1.0, 1.0, 1.0]
 
 
 def test_a_trial_that_cannot_be_read_any_more_leaves_a_hole_that_is_never_drawn() -> None:

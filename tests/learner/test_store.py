@@ -142,6 +142,12 @@ def lose_the_row(root: Path, number: int) -> None:
     ledger.close()
 
 
+def change_the_row(root: Path, number: int, change: str) -> None:
+    ledger = sqlite3.connect(root / "ledger.sqlite", isolation_level=None)
+    ledger.execute(f"UPDATE trials SET {change} WHERE trial_id = ?", (trial_id_of(number),))
+    ledger.close()
+
+
 def test_a_damaged_group_without_a_row_goes_to_quarantine(root: Path) -> None:
     store = TrialStore.open(root)
     store.commit(make_trial(1))
@@ -322,6 +328,86 @@ def test_fsck_reports_a_group_that_nobody_committed(root: Path) -> None:
     assert [(p.where, p.what) for p in store.fsck().problems] == [
         (f"offline.zarr/trials/{trial_id_of(1)}", "not in the ledger")
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["total_reward = total_reward + 1", "header = x'ff'", "header = CAST(x'ff' AS TEXT)"],
+    ids=["another number", "a blob", "no text"],
+)
+def test_fsck_names_a_damaged_row_and_reads_the_rest(root: Path, change: str) -> None:
+    store = TrialStore.open(root)
+    for number in (1, 2, 3):
+        store.commit(make_trial(number))
+    change_the_row(root, 2, change)
+    chunk = group_of(root, 3) / "observation" / "state" / "c.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    report = store.fsck()
+    assert report.num_trials == 2
+    assert [problem.where for problem in report.problems] == ["ledger.sqlite", trial_id_of(3)]
+    assert f"row 2, of trial {trial_id_of(2)}," in report.problems[0].what
+    assert "restore ledger.sqlite from a backup" in report.problems[0].what
+
+
+# --- beside a learner -------------------------------------------------------------------------
+
+
+def test_a_commit_while_fsck_reads_is_no_problem(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = TrialStore.open(root)
+    writer.commit(make_trial(1))
+    reader = TrialStore.open(root, read_only=True)
+    real_load = reader.load
+
+    def load(trial_id: str) -> Trial:
+        writer.commit(make_trial(2))
+        return real_load(trial_id)
+
+    monkeypatch.setattr(reader, "load", load)
+    report = reader.fsck()
+    assert (report.num_trials, report.problems) == (1, ())
+    assert len(list(reader.iter_rows())) == 2
+
+
+def test_a_group_whose_row_comes_a_moment_later_is_no_problem(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TrialStore.open(root)
+    store.commit(make_trial(1))
+    row = store.ledger.get(trial_id_of(1))
+    assert row is not None
+    lose_the_row(root, 1)
+    monkeypatch.setattr("learner.store_check.time.sleep", lambda _: store.ledger.append(row))
+    assert store.fsck().problems == ()
+
+
+def test_an_old_group_without_a_row_is_not_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TrialStore.open(root)
+    store.commit(make_trial(1))
+    lose_the_row(root, 1)
+    os.utime(group_of(root, 1), (0, 0))
+    monkeypatch.setattr("learner.store_check.time.sleep", lambda _: pytest.fail("waited"))
+    assert [problem.what for problem in store.fsck().problems] == ["not in the ledger"]
+
+
+def test_a_group_that_goes_to_quarantine_while_fsck_reads_is_no_problem(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TrialStore.open(root)
+    store.commit(make_trial(1))
+    store.commit(make_trial(2))
+    lose_the_row(root, 2)
+    real_load, target = store.load, root / "quarantine" / "moved"
+
+    def load(trial_id: str) -> Trial:
+        group_of(root, 2).rename(target)
+        return real_load(trial_id)
+
+    monkeypatch.setattr(store, "load", load)
+    assert store.fsck().problems == ()
 
 
 # --- full disk --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 
@@ -12,7 +13,15 @@ import pytest
 
 from protos import codec
 from protos import learner_pb2 as pb
-from protos.trial import Outcome, SpecMismatch, Trial, TrialRejected, step_fields
+from protos.trial import (
+    MAY_BE_NAN,
+    FieldSpec,
+    Outcome,
+    SpecMismatch,
+    Trial,
+    TrialRejected,
+    step_fields,
+)
 from tests.wire_data import make_provenance, make_spec, make_trial, observation_row, step_row
 
 SPEC = make_spec()
@@ -54,6 +63,28 @@ def test_nan_where_nothing_was_planned_survives() -> None:
     trial.steps["plan_value"][:] = np.nan
     encoded = codec.encode_trial(trial)
     assert codec.decode_trial(encoded.manifest, encoded.payload).digest() == trial.digest()
+
+
+@pytest.mark.parametrize("column", sorted(MAY_BE_NAN))
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_is_refused_where_nan_may_be(column: str, value: float) -> None:
+    trial = make_trial(SPEC, 1)
+    trial.steps[column][0] = value
+    encoded = codec.encode_trial(trial)
+    with pytest.raises(TrialRejected, match=f"step {column}: not finite"):
+        codec.decode_trial(encoded.manifest, encoded.payload)
+
+
+def test_an_observation_has_no_nan_whatever_its_name() -> None:
+    field = FieldSpec(name="plan_value", dtype="float32", shape=())
+    spec = dataclasses.replace(SPEC, observations=(*SPEC.observations, field))
+    trial = make_trial(spec, 1)
+    with pytest.raises(TrialRejected, match="observation plan_value: not finite"):
+        dataclasses.replace(
+            trial,
+            observations=trial.observations
+            | {"plan_value": np.full(trial.num_steps + 1, np.nan, np.float32)},
+        )
 
 
 def test_image_payload_is_not_larger_than_the_arrays() -> None:

@@ -81,9 +81,15 @@ def test_a_reset_waits_until_the_camera_has_gone_and_come_back(monkeypatch):
     assert answers == []
 
 
-def test_a_camera_that_is_not_on_the_bus_is_not_reset(monkeypatch):
-    monkeypatch.setattr(realsense_source, "_query", lambda: [])
+def test_a_camera_that_is_not_on_the_bus_is_not_reset_nor_is_another(monkeypatch):
+    resets: list[str] = []
+    other = SimpleNamespace(hardware_reset=lambda: resets.append("reset"))
+    # Asked once: there is nothing to wait for.
+    answers = [[(D405, other)]]
+    monkeypatch.setattr(realsense_source, "_query", lambda: answers.pop(0))
     SerialSource("111").reset(threading.Event())
+    assert resets == []
+    assert answers == []
 
 
 def test_a_reset_ends_early_when_the_camera_is_closed(monkeypatch):

@@ -98,7 +98,10 @@ def test_newer_firmware_is_taken():
     with make_controller(clock, Identity(firmware="v2.6.1")) as controller:
         arm = XArm(config_for(controller), clock)
         arm.connect()
+        assert controller.machine.is_enabled
         arm.reset(POSE)
+        assert arm.fault is None
+        assert len(controller.machine.motions) > 0
         arm.close()
 
 

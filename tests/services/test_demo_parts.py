@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deploy
 from learner.store import TrialStore
 from protos.trial import Source
 from robot.sim.config import EVAL_POSITIONS, SimConfig
@@ -17,6 +18,7 @@ from services import cli, demo_seeds
 from services.commands.doctor import DoctorFlags, examine
 from services.demo import make_folder
 from services.demo_config import DemoConfig, place_m, region_m
+from services.demo_digest import config_digest
 from services.demo_result import DemoResult, Evaluation, PositionOutcome
 from services.measure import Times, honest_hz
 from services.process import CannotStart
@@ -128,19 +130,72 @@ def test_one_seed_has_no_interval_over_seeds() -> None:
     json.dumps(summary, allow_nan=False)
 
 
-def test_seeds_that_are_done_are_not_run_again(tmp_path: Path) -> None:
-    ran = []
+class Runs:
+    """Stands for demos: each leaves a result at once."""
 
-    def run(settings: DemoConfig) -> None:
-        ran.append(settings.seed)
-        settings.out.mkdir(parents=True)
-        dataclasses.replace(RESULTS[0], seed=settings.seed).save(settings.out / "result.json")
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
 
+    def __call__(self, settings: DemoConfig) -> None:
+        self.seeds.append(settings.seed)
+        settings.out.mkdir(parents=True, exist_ok=True)
+        self.leave(settings, config_digest(settings))
+
+    @staticmethod
+    def leave(settings: DemoConfig, digest: str) -> None:
+        made = dataclasses.replace(RESULTS[0], seed=settings.seed, config_digest=digest)
+        made.save(settings.out / "result.json")
+
+
+def test_seeds_that_are_done_are_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Runs()
     settings = DemoConfig(out=tmp_path, seeds=(4, 5), json=True)
     assert [r.seed for r in demo_seeds.run_seeds(settings, run)] == [4, 5]
     settings = dataclasses.replace(settings, seeds=(4, 5, 6))
     assert [r.seed for r in demo_seeds.run_seeds(settings, run)] == [4, 5, 6]
-    assert ran == [4, 5, 6]
+    assert run.seeds == [4, 5, 6]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "runs again" not in told.err
+
+
+def test_a_seed_of_other_configurations_is_run_again_and_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, (learner, actor) = Runs(), write_configs(tmp_path / "configs")
+    settings = DemoConfig(
+        out=tmp_path / "out", seeds=(0,), learner_config=learner, actor_config=actor
+    )
+    demo_seeds.run_seeds(settings, run)
+    learner.write_text("# as before\n" + learner.read_text())
+    demo_seeds.run_seeds(settings, run)
+    assert len(run.seeds) == 1
+    assert "runs again" not in capsys.readouterr().out
+
+    learner.write_text(learner.read_text().replace("mlp_size = 16", "mlp_size = 32"))
+    demo_seeds.run_seeds(settings, run)
+    demo_seeds.run_seeds(settings, run)
+    actor.write_text(actor.read_text().replace("max_steps = 6", "max_steps = 7"))
+    demo_seeds.run_seeds(settings, run)
+    settings = dataclasses.replace(settings, num_online_trials=3)
+    demo_seeds.run_seeds(settings, run)
+    monkeypatch.setattr("services.demo_digest.software_version", lambda: "0.0.9")
+    demo_seeds.run_seeds(settings, run)
+    assert len(run.seeds) == 5
+    told = capsys.readouterr().out
+    assert told.count("runs again: the result there is of other configurations or another") == 4
+
+    run.leave(dataclasses.replace(settings, out=settings.out / "seed-0"), "")
+    demo_seeds.run_seeds(settings, run)
+    assert len(run.seeds) == 6
+    assert "runs again: the result there is of configurations not known" in capsys.readouterr().out
+
+
+def test_results_of_before_can_still_be_read() -> None:
+    files = sorted((Path(deploy.__file__).parent / "results" / "demo").glob("*.json"))
+    assert [DemoResult.load(file).config_digest for file in files] == [""] * 5
 
 
 def test_the_control_starts_from_the_same_trials_and_checkpoint(tmp_path: Path) -> None:

@@ -154,8 +154,17 @@ def test_one_that_can_never_start_again_is_reported_once(tmp_path: Path) -> None
     assert "cannot start again at 127.0.0.1:4321, 3 times in a row" in str(failure)
 
 
-def test_a_stop_before_the_start_is_harmless(tmp_path: Path) -> None:
-    Rig(tmp_path, SERVING).process.stop()
+def test_a_stop_before_the_start_starts_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, SERVING)
+    (tmp_path / "address").write_text("127.0.0.1:1")  # of a learner that was killed
+    rig.process.stop()
+    assert not rig.process._thread.is_alive()
+    assert list(tmp_path.iterdir()) == []
+    rig.process.start()
+    rig.process.stop()
+    assert rig.starts() == []
+    assert list(tmp_path.iterdir()) == []
+    assert rig.failures == []
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:7443"])

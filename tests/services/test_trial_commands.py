@@ -243,6 +243,62 @@ def test_verify_counts_a_spool_while_its_recorder_has_it(
     assert told["problems"] == []
 
 
+def test_a_trial_that_is_delivered_while_the_spool_is_read_is_no_problem(
+    delivered: tuple[Path, Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, spool = delivered
+    real_read = spool_audit.read_spool
+
+    def read_and_then_deliver(folder: Path) -> Iterator[spool_audit.SpoolTrial]:
+        found = list(real_read(folder))
+        spool.add(records_of(3, number=3)[-1:])
+        store = TrialStore.open(root)
+        for trial_id in spool.ready():
+            store.commit(spool.load(trial_id))
+        store.close()
+        yield from found
+
+    monkeypatch.setattr(spool_audit, "read_spool", read_and_then_deliver)
+    store = TrialStore.open(root, read_only=True)
+    report = spool_audit.compare(spool.config.root, store.ledger)
+    assert report.counts["open"] == 1
+    assert report.problems == ()
+    assert len(store.ledger.since(0)) == 3
+    store.close()
+
+
+def test_a_trial_that_is_in_the_ledger_and_still_open_is_a_problem(
+    delivered: tuple[Path, Spool],
+) -> None:
+    root, spool = delivered
+    with sqlite3.connect(spool.config.root / "spool.sqlite") as connection:
+        connection.execute("UPDATE trials SET state = 'open' WHERE state = 'acked'")
+    connection.close()
+    store = TrialStore.open(root, read_only=True)
+    (problem,) = spool_audit.compare(spool.config.root, store.ledger).problems
+    store.close()
+    assert "still open" in problem.what
+
+
+def test_a_damaged_row_of_the_ledger_is_named_and_the_rest_is_compared(
+    delivered: tuple[Path, Spool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, spool = delivered
+    with sqlite3.connect(root / "ledger.sqlite") as connection:
+        connection.execute("UPDATE trials SET num_steps = num_steps + 1")
+    connection.close()
+    words = ["trials", "verify", "--store", str(root), "--spool", str(spool.config.root)]
+    assert cli.main([*words, "--json"]) == ExitCode.BAD_DATA
+    told = json.loads(capsys.readouterr().out)
+    assert [problem["what"].split(",")[0] for problem in told["problems"]] == [
+        "row 1",
+        "its row in the ledger is not what was written",
+    ]
+    assert told["spool"]["ready"] == 1
+    assert cli.main(["data", "fsck", "--store", str(root)]) == ExitCode.BAD_DATA
+    assert "restore ledger.sqlite from a backup" in capsys.readouterr().out
+
+
 def test_an_acknowledged_trial_that_the_ledger_lacks_is_a_lost_one(
     delivered: tuple[Path, Spool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
