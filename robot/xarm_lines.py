@@ -86,9 +86,11 @@ class XArmLines:
         return all(api.connected for api in self._open)
 
     @property
-    def is_reporting(self) -> bool:
-        """Whether the reports come; the SDK notices after four seconds that they do not."""
-        return not self._silent
+    def report_fault(self) -> RobotFault | None:
+        """What is wrong with the reports; the SDK notices after four seconds that none comes."""
+        if self._silent:
+            return RobotFault("report_silent", "the controller sends no reports any more")
+        return None
 
     def make_ready(self) -> None:
         """Checks the controller, sets it up, and enables the arm in mode 7.
