@@ -22,7 +22,14 @@ from robot.xarm_codes import controller_fault, sdk_fault
 from robot.xarm_config import XArmConfig
 from robot.xarm_reports import Measured, MotionReports
 from robot.xarm_sdk import open_api
-from robot.xarm_settings import ONLINE_MODE, FreshReports, check_error, check_identity, set_up
+from robot.xarm_settings import (
+    ONLINE_MODE,
+    READY_S,
+    FreshReports,
+    check_error,
+    check_identity,
+    set_up,
+)
 from robot.xarm_settings import enable as enable_mode
 
 logger = logging.getLogger(__name__)
@@ -90,6 +97,13 @@ class XArmLines:
         """What is wrong with the reports; the SDK notices after four seconds that none comes."""
         if self._silent:
             return RobotFault("report_silent", "the controller sends no reports any more")
+        if self._motion.mode != ONLINE_MODE:
+            # There a target would not replace the last one but wait behind it, a hold too.
+            return RobotFault(
+                "mode_changed",
+                f"somebody else put the controller into mode {self._motion.mode}, expected "
+                f"{ONLINE_MODE}; end the other program, and clear it",
+            )
         return None
 
     def make_ready(self) -> None:
@@ -189,6 +203,9 @@ class XArmLines:
             enable_mode(self._stop, ONLINE_MODE)
             # The SDK holds the first target back until it has seen a report of a ready arm.
             self._motion_reports.wait("waiting for the arm to be ready")
+            until_s = time.monotonic() + READY_S
+            while self._motion.mode != ONLINE_MODE and time.monotonic() < until_s:
+                self._motion_reports.wait("waiting for the mode")
         finally:
             self._stop.set_timeout(_ANSWER_TIMEOUT_S)
         if self._motion.mode != ONLINE_MODE:
