@@ -56,7 +56,7 @@ def planner(
     from services.learner_config import LearnerConfig
 
     learner = configs.build_file(LearnerConfig, learner_file)
-    if difference := learner.spec.difference(robot_spec(actor)):
+    if difference := learner.spec.difference(robot_spec(actor, is_calibrated=False)):
         raise ConfigError(
             f"{actor_file} and {learner_file} describe different robots: " + "; ".join(difference)
         )

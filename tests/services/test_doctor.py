@@ -17,6 +17,7 @@ from robot.clock import MonotonicClock  # noqa: E402
 from robot.doubles.frame_feeder import FrameFeeder  # noqa: E402
 from robot.doubles.realsense_device import SoftwareDevice, noise  # noqa: E402
 from robot.doubles.xarm_frames import Register  # noqa: E402
+from robot.doubles.xarm_motion import KinematicBody  # noqa: E402
 from robot.doubles.xarm_record import Identity  # noqa: E402
 from robot.doubles.xarm_server import XArmController  # noqa: E402
 from robot.guard_limits import GuardLimits  # noqa: E402
@@ -231,9 +232,43 @@ def test_a_latched_fault_and_files_that_do_not_fit_are_a_no_go(
     found = rows(actor, "arm")
     assert found["fault"].verdict == "no-go"
     assert "actor ack" in found["fault"].todo
-    found = rows(write_cell(tmp_path, controller, calibration=Path("nowhere.toml")), "arm")
+    found = rows(write_cell(tmp_path, controller, limits=Path("nowhere.toml")), "arm")
     assert "nowhere.toml: no such file" in found["cell"].detail
-    assert found["arm"].verdict == "not asked"
+    assert {found[name].verdict for name in ("arm", "place", "fence")} == {"not asked"}
+
+
+def test_an_arm_that_was_never_calibrated_nor_moved_is_looked_at_and_may_be_a_go(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    actor = write_cell(tmp_path, controller, calibration=tmp_path / "calibration.toml")
+    told = DoctorFlags(actor_config=actor, skip=("loop", "planner", "learner"), seconds=1.0)
+    found = {finding.check: finding for finding in examine(told, GOOD)}
+    assert "calibration.toml: no such file" in found["calibration"].detail
+    assert "--skip calibration" in found["calibration"].todo
+    assert "--skip fence" in found["fence"].todo
+    assert {n for n, row in found.items() if row.verdict == "no-go"} == {"calibration", "fence"}
+    for name in ("cell", "arm", "place", "camera front"):
+        assert found[name].verdict == "go"
+    first = dataclasses.replace(told, skip=(*told.skip, "calibration", "fence"))
+    assert [row for row in examine(first, GOOD) if row.verdict == "no-go"] == []
+
+
+def test_the_planner_of_an_arm_that_is_not_calibrated_yet_is_measured(
+    tmp_path: Path, controller: XArmController
+) -> None:
+    actor = write_cell(tmp_path, controller, calibration=tmp_path / "calibration.toml")
+    assert rows(actor, "planner")["planner"].verdict == "go"
+
+
+def test_a_tool_outside_the_fence_is_a_no_go_also_where_the_fence_is_left_out(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    actor = write_cell(tmp_path, controller)
+    controller.machine.body = KinematicBody((0.40, 0.25, 0.20), 0)
+    told = DoctorFlags(actor_config=actor, skip=(*MACHINE[1:], "fence"), seconds=1.0)
+    found = {finding.check: finding for finding in examine(told, GOOD)}
+    assert (found["place"].verdict, found["fence"].verdict) == ("no-go", "not asked")
+    assert "outside_fence" in found["place"].detail
 
 
 @pytest.mark.parametrize(
