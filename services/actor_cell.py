@@ -55,7 +55,7 @@ def check_cell(config: ActorConfig, *, is_calibrated: bool = True) -> None:
         CellTask(limits, config.cell.start_margin_m)
         if is_calibrated:
             _check_calibration(config)
-            _detector(config)
+            detector_of(config)
     except ConfigError:
         raise
     except ValueError as error:
@@ -111,7 +111,7 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
         env = RobotEnv(
             arm=arm,
             cameras=cameras,
-            reward=_detector(config),
+            reward=detector_of(config),
             gate=SafetyGate(
                 gate,
                 action_names=spec.action_names,
@@ -161,7 +161,8 @@ def _calibration(config: ActorConfig) -> Calibration:
     return build_file(Calibration, _given(config.calibration))
 
 
-def _detector(config: ActorConfig) -> Reward:
+def detector_of(config: ActorConfig) -> Reward:
+    """Returns what judges the frames; ConfigError or ValueError where the calibration does not fit."""
     return make_detector(
         config.cell.task,
         _calibration(config),

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from learner.durable import FolderLock, StoreLocked
 from robot.camera_address import parse_camera
 from robot.clock import MonotonicClock
-from robot.interfaces import Camera, RobotFault
+from robot.interfaces import Camera, Frame, RobotFault
 from robot.xarm_config import XArmConfig
 from services.actor_cell import check_cell, open_camera
 from services.actor_config import ActorConfig
@@ -39,7 +39,7 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
 
     Args:
         actor: Of a real arm.
-        seconds: How long every camera is watched.
+        seconds: How long the cameras are watched, all at once.
         skip: Which of `OPTIONAL` to leave out.
     """
     names = [
@@ -68,9 +68,7 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
             yield from (not_asked(name, f"left alone: {error}") for name in names)
             return
         yield from _arm(arm_config(actor), is_fence_asked="fence" not in skip)
-        for text in actor.camera:
-            name = f"camera {parse_camera(text).name}"
-            yield from _camera(actor, text, name, seconds)
+        yield from _cameras(actor, seconds)
 
 
 def arm_config(actor: ActorConfig) -> XArmConfig:
@@ -149,41 +147,90 @@ def _arm(xarm: XArmConfig, *, is_fence_asked: bool) -> Iterator[Finding]:
     )
 
 
-def _camera(actor: ActorConfig, text: str, name: str, seconds: float) -> Iterator[Finding]:
-    fps = actor.cell.stream.fps
+def _cameras(actor: ActorConfig, seconds: float) -> Iterator[Finding]:
+    """Watches all cameras at once, as an actor does: they may share a controller's bandwidth."""
+    texts = {f"camera {parse_camera(text).name}": text for text in actor.camera}
+    watches: list[_Watch] = []
+    failed: dict[str, Finding] = {}
+    with contextlib.ExitStack() as opened:
+        for name, text in texts.items():
+            with _told(name, failed):
+                camera = open_camera(actor, parse_camera(text), MonotonicClock())
+                opened.callback(camera.close)
+                watches.append(_Watch(name, camera))
+        _watch(watches, failed, seconds)
+    stream, rates_hz = actor.cell.stream, {watch.name: watch.rate_hz(seconds) for watch in watches}
+    for name, text in texts.items():
+        if name in failed:
+            yield failed[name]
+            continue
+        yield judged(
+            name,
+            f"{text.rpartition('=')[0]} at {stream.width}x{stream.height}: "
+            f"{rates_hz[name]:.1f} frames a second measured, {stream.fps} asked"
+            + (f", {len(texts)} cameras at once" if len(texts) > 1 else ""),
+            "use a USB 3 port of its own, at a controller of its own for a third camera, fix "
+            "exposure_s below 1/fps (automatic exposure halves the rate in low light), or ask for "
+            "fewer frames in cell.stream.fps",
+            is_good=rates_hz[name] >= _RATE_KEPT * stream.fps,
+        )
+
+
+class _Watch:
+    """Counts the new pictures of one camera."""
+
+    def __init__(self, name: str, camera: Camera) -> None:
+        self.name, self._camera = name, camera
+        self._first: Frame | None = None
+        self._newest: Frame | None = None
+        self._num = 0
+
+    def look(self) -> None:
+        """Takes note of what it shows; the first time, waits for the first picture."""
+        frame, newest = self._camera.read(), self._newest
+        if newest is None:
+            self._first = frame
+        elif frame.frame_number != newest.frame_number:
+            self._num += 1
+        self._newest = frame
+
+    def start(self) -> None:
+        """Counts from now on."""
+        self._newest, self._num = None, 0
+        self.look()
+
+    def rate_hz(self, seconds: float) -> float:
+        """Returns how many new pictures came a second, by when they were taken."""
+        if self._first is None or self._newest is None:
+            return 0.0
+        # One that has stopped in the middle is slow, however quick it was before.
+        passed_ns = max(self._newest.t_ns - self._first.t_ns, round(0.8e9 * seconds))
+        return self._num / (passed_ns / 1e9)
+
+
+def _watch(watches: Sequence[_Watch], failed: dict[str, Finding], seconds: float) -> None:
+    clock = MonotonicClock()
+    for step in (_Watch.look, _Watch.start):
+        for watch in watches:
+            if watch.name not in failed:
+                with _told(watch.name, failed):
+                    step(watch)
+    until_ns = clock.now_ns() + round(seconds * 1e9)
+    while (now_ns := clock.now_ns()) < until_ns:
+        for watch in watches:
+            if watch.name not in failed:
+                with _told(watch.name, failed):
+                    watch.look()
+        clock.sleep_until_ns(now_ns + _LOOK_NS)
+
+
+@contextlib.contextmanager
+def _told(name: str, failed: dict[str, Finding]) -> Iterator[None]:
+    """Makes a row of what keeps a camera from being watched."""
     try:
-        camera = open_camera(actor, parse_camera(text), MonotonicClock())
-        try:
-            found = _rate_hz(camera, seconds)
-        finally:
-            camera.close()
+        yield
     except ImportError as error:
-        yield no_go(name, str(error), "pip install 'offworld[robot]'")
-        return
+        failed[name] = no_go(name, str(error), "pip install 'offworld[robot]'")
     except RobotFault as fault:
         again = "check its cable and its port; unplug it and plug it in again"
-        yield no_go(name, str(fault), CAMERA_CODES.get(fault.code, again))
-        return
-    yield judged(
-        name,
-        f"{text.rpartition('=')[0]} at {actor.cell.stream.width}x{actor.cell.stream.height}: "
-        f"{found:.1f} frames a second measured, {fps} asked",
-        "use a USB 3 port of its own, fix exposure_s below 1/fps (automatic exposure halves the "
-        "rate in low light), or ask for fewer frames in cell.stream.fps",
-        is_good=found >= _RATE_KEPT * fps,
-    )
-
-
-def _rate_hz(camera: Camera, seconds: float) -> float:
-    """Returns how many new pictures came a second, by when they were taken."""
-    clock = MonotonicClock()
-    first = newest = camera.read()
-    num, until_ns = 0, clock.now_ns() + round(seconds * 1e9)
-    while (now_ns := clock.now_ns()) < until_ns:
-        frame = camera.read()
-        if frame.frame_number != newest.frame_number:
-            num, newest = num + 1, frame
-        clock.sleep_until_ns(now_ns + _LOOK_NS)
-    # One that has stopped in the middle is slow, however quick it was before.
-    passed_ns = max(newest.t_ns - first.t_ns, until_ns - first.t_ns - round(1e9 * seconds / 5))
-    return num / (passed_ns / 1e9)
+        failed[name] = no_go(name, str(fault), CAMERA_CODES.get(fault.code, again))
