@@ -19,8 +19,8 @@ from pathlib import Path
 from robot.teleop import PadState
 
 _ABS_X, _ABS_Y, _ABS_RX, _ABS_RY, _HAT_X, _HAT_Y = 0x00, 0x01, 0x03, 0x04, 0x10, 0x11
-_SOUTH, _EAST, _LEFT_SHOULDER, _START = 0x130, 0x131, 0x136, 0x13B
-BUTTONS: Mapping[int, str] = {_LEFT_SHOULDER: "i", _START: "start"}
+_SOUTH, _EAST, _LEFT_SHOULDER, _SELECT, _START = 0x130, 0x131, 0x136, 0x13A, 0x13B
+BUTTONS: Mapping[int, str] = {_LEFT_SHOULDER: "i", _SELECT: "escape", _START: "start"}
 """Buttons that stand for a key, by the kernel's code."""
 CROSS: Mapping[tuple[int, int], str] = {
     (_HAT_Y, -1): "y",
@@ -38,7 +38,7 @@ _EV_SYN, _EV_KEY, _EV_ABS, _SYN_DROPPED = 0x00, 0x01, 0x03, 3
 _ABSINFO = struct.Struct("=6i")
 # As the Xbox driver numbers them; what cannot be asked for its codes is taken for one of these.
 _XPAD_AXES = (_ABS_X, _ABS_Y, 0x02, _ABS_RX, _ABS_RY, 0x05, _HAT_X, _HAT_Y)
-_XPAD_BUTTONS = (_SOUTH, _EAST, 0x133, 0x134, _LEFT_SHOULDER, 0x137, 0x13A, _START)
+_XPAD_BUTTONS = (_SOUTH, _EAST, 0x133, 0x134, _LEFT_SHOULDER, 0x137, _SELECT, _START)
 _XPAD_RANGE = (-32768, 32767)
 _AGAIN_NS = 1_000_000_000
 

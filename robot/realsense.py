@@ -1,10 +1,11 @@
 """A RealSense camera: one thread that captures, and the newest frame for whoever reads.
 
 The thread takes frames from the SDK's pipeline, copies the picture, and lets the frame go at once:
-the pool that frames come from is small. A stream that dies is started again from the same thread,
-after the first attempt with a reset of the hardware; meanwhile the newest frame only grows older,
-and what may be done with it is judged by its age (`robot.frames`). A camera that could not be
-started again, or a recording that is over, is a fault for good: open it anew.
+the pool that frames come from is small. A stream that dies, or shows no first frame, is started
+again from the same thread, after a reset of the hardware: a loop ends soon after its camera died,
+and the next one finds the camera well. Meanwhile the newest frame only grows older, and what may be
+done with it is judged by its age (`robot.frames`). A camera given up, or a recording that is over,
+is a fault for good: open it anew.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from robot.interfaces import Frame, RobotFault
 from robot.realsense_config import CaptureCounts, RealSenseConfig
 from robot.realsense_intake import FrameIntake
 from robot.realsense_sdk import rs
-from robot.realsense_settings import apply_settings, read_facts
-from robot.realsense_source import RealSenseSource
+from robot.realsense_settings import apply_settings, read_facts, warn_of_host_clock
+from robot.realsense_source import RESET_S, RealSenseSource
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class RealSenseCamera:
     """One colour camera. It may be read from any thread.
 
     The stream is started here, and a camera that is not there is told at once. The first read waits
-    for the first frame, for `first_frame_s` at the most; later ones never wait.
+    for the first frame, for `first_frame_s` and, if none came, for as long again after a reset of
+    the hardware; later ones never wait.
 
     Args:
         config: Stream, settings and limits.
@@ -107,7 +109,7 @@ class RealSenseCamera:
             return self._next()
         newest = self._newest
         if newest is None or self._fault is not None:
-            newest = self.wait_for_newer(0, self._config.first_frame_s)
+            newest = self._first()
         age_s = (self._clock.now_ns() - newest.t_ns) / 1e9
         if age_s > self._config.max_age_s:
             raise RobotFault(
@@ -134,8 +136,8 @@ class RealSenseCamera:
             if self._newest is None or not self._is_newer(frame_number):
                 raise RobotFault(
                     "camera_no_frame",
-                    f"camera {self.name} gave no frame after number {frame_number} in "
-                    f"{timeout_s:g} s. {self._trouble or 'The stream says nothing'}",
+                    f"camera {self.name} gave no frame after number {frame_number} in time. "
+                    f"{self._trouble or 'The stream says nothing'}",
                 )
             return self._newest
 
@@ -149,6 +151,16 @@ class RealSenseCamera:
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
             logger.error("camera close name=%s the SDK keeps the thread", self.name)
+
+    def _first(self) -> Frame:
+        """Returns the first frame; of a camera that shows none at first, that after one reset."""
+        once_s = self._config.first_frame_s
+        wait_s = 2 * once_s + RESET_S if self._source.is_live else once_s
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._fault or self._is_newer(0) or self._num_attempts > 1, wait_s
+            )
+        return self.wait_for_newer(0, 0.0)
 
     def _is_newer(self, frame_number: int) -> bool:
         return self._newest is not None and self._newest.frame_number > frame_number
@@ -218,7 +230,8 @@ class RealSenseCamera:
             number, device_ns = frame.get_frame_number(), round(frame.get_timestamp() * 1e6)
             image = np.array(np.asanyarray(frame.get_data()))
             if self._is_clock_unknown:
-                self._look_at_clock(frame)
+                self._is_clock_unknown = False
+                warn_of_host_clock(frame, self.name)
         except RuntimeError as error:
             if not self._source.is_live:
                 raise RobotFault("recording_broken", f"camera {self.name}: {error}") from error
@@ -238,17 +251,6 @@ class RealSenseCamera:
         self._num_attempts, self._trouble = 0, ""
         self._give_up_s = time.monotonic() + self._config.stall_s
         return True
-
-    def _look_at_clock(self, frame: Any) -> None:
-        self._is_clock_unknown = False
-        domain = frame.get_frame_timestamp_domain()
-        if domain != rs.timestamp_domain.hardware_clock:
-            logger.warning(
-                "camera clock name=%s domain=%s frames are stamped by the host, a delay on their "
-                "way does not show: give the kernel or the SDK's backend access to metadata",
-                self.name,
-                domain.name,
-            )
 
     def _arrival_ns(self, frame: Any) -> int:
         """Returns when the host had the frame, which may have waited for this thread since."""
@@ -272,14 +274,15 @@ class RealSenseCamera:
                 f"camera {self.name} brings no frames and {most} attempts to start it again have "
                 f"failed. {self._trouble}",
             )
-        self._num_attempts += 1
+        with self._changed:
+            self._num_attempts += 1
+            self._changed.notify_all()
         attempt = f"restart {self._num_attempts} of {most}"
         logger.warning("camera restart name=%s %s %s", self.name, attempt, self._trouble)
         self._intake.restart()
         try:
-            if self._num_attempts > 1:
-                self._closing.wait(self._config.restart_pause_s)
-                self._source.reset(self._closing)
+            self._closing.wait(self._config.restart_pause_s if self._num_attempts > 1 else 0.0)
+            self._source.reset(self._closing)
             if not self._closing.is_set():
                 self._open()
                 self._trouble = f"The stream had died, {attempt} is under way"

@@ -30,13 +30,14 @@ class RealSenseConfig:
     """Frames after a start that are not shown: exposure settles, and their delays tell how the
     camera's clock compares with ours."""
     first_frame_s: float = 5.0
-    """A start that shows no frame for so long has failed. [s]"""
+    """A start that shows no frame for so long has failed: the hardware is reset. [s]"""
     late_s: float = 0.1
     """A frame that is older when it arrives is counted as late. [s]"""
     max_age_s: float = 1.0
     """An older newest frame is not given out, reading is a fault. [s]"""
     stall_s: float = 0.5
-    """A running stream that brings nothing new for so long is started again. [s]"""
+    """A running stream that brings nothing new for so long is started again, after a reset of the
+    hardware. [s]"""
     max_restarts: int = 5
     """Starts in a row that may fail before the camera is given up."""
     restart_pause_s: float = 2.0

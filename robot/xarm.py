@@ -61,8 +61,7 @@ class XArm:
         if self._lines is not None:
             return
         self._is_wanted = True
-        self._open()
-        self._make_ready()
+        self._make_ready(self._open())
 
     def reset(self, pose: StartPose) -> None:
         """Opens or closes the gripper, lifts the tool, crosses, and descends to `pose`.
@@ -76,8 +75,7 @@ class XArm:
         self._set_gripper(pose.gripper_opening)
         self._wait_for_gripper(pose.gripper_opening, deadline_ns)
         start = self.state().position_m
-        path = reset_path(start, pose.position_m, self._config.safe_height_m)
-        for place in path:
+        for place in reset_path(start, pose.position_m, self._config.safe_height_m):
             self._raise_if_latched()
             self._send(
                 lines, place, self._config.reset_speed_m_s, self._config.reset_acceleration_m_s2
@@ -118,14 +116,14 @@ class XArm:
         lines = self._check_ready()
         self._check_target(target.position_m, target.gripper_opening)
         self._send(lines, target.position_m, self._config.speed_m_s, self._config.acceleration_m_s2)
-        self._set_gripper(target.gripper_opening)
         # A stop may have come while the answer was awaited.
         self._raise_if_latched()
+        self._set_gripper(target.gripper_opening)
 
     def stop(self, cause: RobotFault | None = None) -> None:
-        """Stops on a connection of its own, so that no slow answer holds it up, and latches."""
-        lines = self._lines
-        if lines is None or lines.stop():
+        """Stops arm and gripper on connections of their own, so that no slow answer holds it up,
+        and latches."""
+        if self._halt():
             # Asked for, and not by what is wrong with the arm: whoever asked says why.
             fault = cause or RobotFault("stopped", "motion was stopped")
             self._latch(fault, level=logging.INFO)
@@ -150,13 +148,12 @@ class XArm:
                 self._close_lines()
                 lines = self._open()
             lines.clear_errors()
-            self._make_ready(is_repair=True)
+            self._make_ready(lines, is_repair=True)
         self._fault = None
 
     def close(self) -> None:
         """Stops motion and lets go of the connections."""
-        if self._lines is not None:
-            self._lines.stop()
+        self._halt()
         self._is_wanted = False
         self._close_lines()
 
@@ -175,9 +172,7 @@ class XArm:
         if lines is not None:
             lines.close()
 
-    def _make_ready(self, *, is_repair: bool = False) -> None:
-        lines = self._lines
-        assert lines is not None
+    def _make_ready(self, lines: XArmLines, *, is_repair: bool = False) -> None:
         try:
             lines.make_ready()
             if self._gripper is not None:
@@ -186,7 +181,7 @@ class XArm:
                 self._gripper.start()
             self._measured = lines.ask()
         except RobotFault as fault:
-            lines.stop()
+            self._halt()
             self._fault = fault
             raise
 
@@ -205,10 +200,12 @@ class XArm:
         if self._fault is not None:
             return
         fault = state_fault(measured.state)
-        if fault is not None or lines.reported_error != 0:
+        if self._gripper is not None and self._gripper.fault is not None:
+            self._fail(lines.error_or(self._gripper.fault))
+        elif fault is not None or lines.reported_error != 0:
             self._look_into(lines, fault)
-        elif not lines.is_reporting:
-            self._fail(RobotFault("report_silent", "the controller sends no reports any more"))
+        elif lines.report_fault is not None:
+            self._fail(lines.report_fault)
 
     def _look_into(self, lines: XArmLines, fault: RobotFault | None) -> None:
         """Latches what a report hints at, if the controller, asked now, says so too."""
@@ -284,12 +281,17 @@ class XArm:
             raise self._fault.again()
 
     def _fail(self, fault: RobotFault) -> RobotFault:
-        """Latches a fault, stops the arm, and returns what to raise."""
+        """Latches a fault, stops arm and gripper, and returns what to raise."""
         self._latch(fault)
-        lines = self._lines
-        if lines is not None:
-            lines.stop()
+        self._halt()
         return fault.again()
+
+    def _halt(self) -> bool:
+        """Stops arm and gripper; returns False if the controller does not say that it stopped."""
+        lines, gripper = self._lines, self._gripper
+        if gripper is not None:
+            gripper.hold()
+        return lines is None or lines.stop()
 
     def _latch(self, fault: RobotFault, *, level: int = logging.ERROR) -> None:
         with self._latching:

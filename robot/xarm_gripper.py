@@ -6,8 +6,9 @@ line is broken; none of that may hold up the arm.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from robot.clock import Clock
@@ -20,6 +21,8 @@ from robot.xarm_units import to_opening, to_pulses
 _STUCK_BY = 0.05
 _STILL_BY = 0.004
 _STILL_NS = 150_000_000
+_LAST_S = 0.2
+"""A hold that was asked for may take this long before the connection is closed."""
 
 
 class XArmGripper:
@@ -49,8 +52,10 @@ class XArmGripper:
         self._opening = 1.0
         self._was_at: tuple[float, int] = (1.0, clock.now_ns())
         self._is_stuck = False
+        self._is_on_its_way = False
+        self._is_held = self._is_hold_due = False
         self._is_closing = False
-        self._is_failed = False
+        self._fault: RobotFault | None = None
         self._num_measured = 0
         self._num_asked = 0
         self._thread: threading.Thread | None = None
@@ -61,31 +66,54 @@ class XArmGripper:
         with self._changed:
             return self._opening, self._is_stuck
 
+    @property
+    def fault(self) -> RobotFault | None:
+        """Why it is not moved any more; None while it works. `start` after `repair` takes it away.
+
+        It stands here too, for whoever was told may have been clearing another fault just then.
+        """
+        return self._fault
+
     def start(self) -> None:
-        """Readies the gripper, takes a first reading and starts the thread; RobotFault if it
-        fails."""
+        """Readies the gripper, takes a first reading and starts the thread, or starts it again;
+        RobotFault if it fails."""
         api = self._api
-        self._check(api.set_gripper_mode(0), "setting the gripper's mode")
-        self._check(api.set_gripper_enable(True), "enabling the gripper")
-        self._check(
-            api.set_gripper_speed(self._config.gripper_speed_rpm), "setting the gripper's speed"
-        )
-        self._measure()
-        self._is_failed = False
-        if self._thread is None:
+        with _translated("readying the gripper"):
+            self._check(api.set_gripper_mode(0), "setting the gripper's mode")
+            self._check(api.set_gripper_enable(True), "enabling the gripper")
+            self._check(
+                api.set_gripper_speed(self._config.gripper_speed_rpm), "setting the gripper's speed"
+            )
+            self._measure()
+        with self._changed:
+            self._fault = None
+            self._is_held = self._is_hold_due = False
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="xarm-gripper", daemon=True)
             self._thread.start()
 
     def repair(self) -> None:
         """Clears the gripper's error on a person's behalf; `start` has to follow."""
-        self._check(self._api.clean_gripper_error(), "clearing the gripper's error")
+        with _translated("clearing the gripper's error"):
+            self._check(self._api.clean_gripper_error(), "clearing the gripper's error")
         with self._changed:
             self._sent_pulses = self._wished = None
 
     def set(self, opening: float) -> None:
-        """Makes this the wish; returns at once."""
+        """Makes this the wish, unless it is to hold; returns at once."""
         with self._changed:
-            self._wished = opening
+            if not self._is_held:
+                self._wished = opening
+                self._changed.notify_all()
+
+    def hold(self) -> None:
+        """Forgets the wish and ends a motion under way; returns at once.
+
+        What is between the fingers stays held. Only `start` lets the gripper be moved again.
+        """
+        with self._changed:
+            self._is_held = self._is_hold_due = True
+            self._wished = None
             self._changed.notify_all()
 
     def wait_measured(self, timeout_s: float) -> tuple[float, bool]:
@@ -95,50 +123,61 @@ class XArmGripper:
             self._num_asked = wanted = self._num_measured + 2
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._num_measured >= wanted or self._is_failed, timeout_s
+                lambda: self._num_measured >= wanted or self._fault is not None, timeout_s
             )
             if self._num_measured < wanted:
                 raise RobotFault("gripper_silent", "the gripper's position cannot be read")
             return self._opening, self._is_stuck
 
     def close(self) -> None:
-        """Has the thread end, once the connection is closed if an exchange hangs."""
+        """Has the thread end: after a hold that is due, or, if an exchange hangs, once the
+        connection is closed."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(_LAST_S)
 
     def _work(self) -> None:
         try:
             self._follow()
         finally:
             if not self._is_closing:
-                self._on_fault(RobotFault("gripper_silent", "the thread of the gripper ended"))
+                self._fail(RobotFault("gripper_silent", "the thread of the gripper ended"))
 
     def _follow(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work, self._config.gripper_poll_s)
-                if self._is_closing:
+                is_hold_due, self._is_hold_due = self._is_hold_due, False
+                if self._is_closing and not is_hold_due:
                     return
                 pulses = None if self._wished is None else to_pulses(self._wished)
-            if self._is_failed:
+            if self._fault is not None:
                 self._wait_a_while()
                 continue
             try:
-                if pulses is not None and self._is_new(pulses):
-                    self._send(pulses)
-                self._measure()
+                with _translated("driving the gripper"):
+                    if pulses is not None and self._is_new(pulses):
+                        self._send(pulses)
+                    self._measure()
+                    if is_hold_due and self._is_on_its_way:
+                        self._send(to_pulses(self._opening))
             except RobotFault as fault:
                 if not self._is_closing:
-                    self._on_fault(fault)
-                    with self._changed:
-                        self._is_failed = True
-                        self._changed.notify_all()
+                    self._fail(fault)
+
+    def _fail(self, fault: RobotFault) -> None:
+        # Whoever waits for a reading finds the arm stopped.
+        self._on_fault(fault)
+        with self._changed:
+            self._fault = fault
+            self._changed.notify_all()
 
     def _has_work(self) -> bool:
         is_new = self._wished is not None and self._is_new(to_pulses(self._wished))
-        is_asked = self._num_measured < self._num_asked
-        return self._is_closing or (not self._is_failed and (is_new or is_asked))
+        is_asked = self._num_measured < self._num_asked or self._is_hold_due
+        return self._is_closing or (self._fault is None and (is_new or is_asked))
 
     def _wait_a_while(self) -> None:
         with self._changed:
@@ -175,6 +214,8 @@ class XArmGripper:
             is_still = now_ns - self._was_at[1] >= _STILL_NS
             told = None if self._sent_pulses is None else to_opening(self._sent_pulses)
             self._is_stuck = told is not None and is_still and opening - told > _STUCK_BY
+            is_there = told is None or abs(opening - told) <= self._config.gripper_tolerance
+            self._is_on_its_way = not (is_still or is_there)
             self._opening = opening
             self._num_measured += 1
             self._changed.notify_all()
@@ -183,3 +224,14 @@ class XArmGripper:
     def _check(code: int, what: str) -> None:
         if code != 0:
             raise sdk_fault(code, what)
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Makes a fault of whatever the SDK raises: its own code may run into anything."""
+    try:
+        yield
+    except RobotFault:
+        raise
+    except Exception as error:
+        raise RobotFault("sdk_error", f"{what}: the SDK raised {error!r}") from error

@@ -4,7 +4,9 @@ The SDK has one request in flight a connection and waits for its answer behind a
 to ten seconds whatever its time limit is set to. A stop therefore has a connection on which nothing
 else happens, and moves are made in a thread that can be given up.
 
-Assumed: the controller serves three clients at once, as it does the vendor's program beside an SDK.
+Assumed: the controller serves three clients at once, as it does the vendor's program beside an SDK;
+and its report a hundred times a second (port 30003) says where the arm was measured to be. Users
+found that it may be where the arm was told to be: then nobody here sees that it does not follow.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from robot.xarm_codes import controller_fault, sdk_fault
 from robot.xarm_config import XArmConfig
 from robot.xarm_reports import Measured, MotionReports
 from robot.xarm_sdk import open_api
-from robot.xarm_settings import ONLINE_MODE, FreshReports, check_error, check_identity, set_up
+from robot.xarm_settings import (
+    ONLINE_MODE,
+    READY_S,
+    FreshReports,
+    check_error,
+    check_identity,
+    set_up,
+)
 from robot.xarm_settings import enable as enable_mode
 
 logger = logging.getLogger(__name__)
@@ -86,9 +95,18 @@ class XArmLines:
         return all(api.connected for api in self._open)
 
     @property
-    def is_reporting(self) -> bool:
-        """Whether the reports come; the SDK notices after four seconds that they do not."""
-        return not self._silent
+    def report_fault(self) -> RobotFault | None:
+        """What is wrong with the reports; the SDK notices after four seconds that none comes."""
+        if self._silent:
+            return RobotFault("report_silent", "the controller sends no reports any more")
+        if self._motion.mode != ONLINE_MODE:
+            # There a target would not replace the last one but wait behind it, a hold too.
+            return RobotFault(
+                "mode_changed",
+                f"somebody else put the controller into mode {self._motion.mode}, expected "
+                f"{ONLINE_MODE}; end the other program, and clear it",
+            )
+        return None
 
     def make_ready(self) -> None:
         """Checks the controller, sets it up, and enables the arm in mode 7.
@@ -187,6 +205,9 @@ class XArmLines:
             enable_mode(self._stop, ONLINE_MODE)
             # The SDK holds the first target back until it has seen a report of a ready arm.
             self._motion_reports.wait("waiting for the arm to be ready")
+            until_s = time.monotonic() + READY_S
+            while self._motion.mode != ONLINE_MODE and time.monotonic() < until_s:
+                self._motion_reports.wait("waiting for the mode")
         finally:
             self._stop.set_timeout(_ANSWER_TIMEOUT_S)
         if self._motion.mode != ONLINE_MODE:

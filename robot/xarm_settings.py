@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -22,8 +23,13 @@ NUM_JOINTS = 7
 ONLINE_MODE = 7
 """Cartesian online planning: a new target replaces the old one with continuous velocity."""
 _POSITION_MODE = 0
+_STOP = 4
+_PAUSED = 3
 # The rich report comes every 0.2 s.
 _REPORT_WAIT_S = 2.0
+READY_S = 2.0
+"""The vendor's examples pause for 0.1 .. 1 s after a change of mode."""
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -95,15 +101,29 @@ def check_error(api: Any) -> None:
 
 
 def enable(api: Any, mode: int) -> None:
-    """Switches the motors on and the controller to a mode; RobotFault if it does not get there."""
+    """Switches the motors on and the controller to a mode.
+
+    What somebody else had it do, and paused, is stopped first, or it would go on.
+
+    Raises:
+        RobotFault: It does not get there, in `READY_S`.
+    """
+    _check(api.set_state(_STOP), "stopping what is left to do")
     _check(api.motion_enable(enable=True), "enabling the motors")
     _check(api.set_mode(mode), f"setting mode {mode}")
     _check(api.set_state(0), "setting state 0")
-    code, state = api.get_state()
-    _check(code, "reading the state")
-    if state >= 4:
+    until_s = time.monotonic() + READY_S
+    while True:
+        code, state = api.get_state()
+        _check(code, "reading the state")
+        if state < _PAUSED:
+            return
         check_error(api)
-        raise RobotFault("not_ready", f"the controller stays in state {state} after enabling")
+        if time.monotonic() > until_s:
+            raise RobotFault(
+                "not_ready", f"the controller stays in state {state}, {READY_S:g} s after enabling"
+            )
+        time.sleep(_LOOK_S)
 
 
 def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:

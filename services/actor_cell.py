@@ -24,8 +24,12 @@ from services.config import ConfigError, build_file
 from services.guard import SOCKET_FILE, read_limits
 
 
-def check_cell(config: ActorConfig) -> None:
+def check_cell(config: ActorConfig, *, is_calibrated: bool = True) -> None:
     """Checks, without touching arm or cameras, that all is there that a real arm needs.
+
+    Args:
+        config: Of a real arm.
+        is_calibrated: Ask for the calibration too.
 
     Raises:
         ConfigError: Something is missing or does not fit together; the message names it.
@@ -35,7 +39,7 @@ def check_cell(config: ActorConfig) -> None:
         for flag, value in (
             ("--camera SERIAL=NAME", config.camera),
             ("--limits FILE", config.limits),
-            ("--calibration FILE", config.calibration),
+            ("--calibration FILE", config.calibration or not is_calibrated),
         )
         if not value
     ]
@@ -43,8 +47,23 @@ def check_cell(config: ActorConfig) -> None:
         raise ConfigError(f"robot {config.robot!r} needs {', '.join(missing)}")
     if config.pace != "real":
         raise ConfigError(f"robot {config.robot!r} needs --pace real, got {config.pace!r}")
-    cameras = _cameras(config)
-    limits, calibration = read_limits(_given(config.limits)), _calibration(config)
+    limits = read_limits(_given(config.limits))
+    period_s = 1.0 / config.cell.control_hz
+    if excess := limits.excess_of(period_s, gate_limits(limits)):
+        raise ConfigError(f"{config.limits}: {'; '.join(excess)}")
+    try:
+        CellTask(limits, config.cell.start_margin_m)
+        if is_calibrated:
+            _check_calibration(config)
+            detector_of(config)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"cell: {error}") from error
+
+
+def _check_calibration(config: ActorConfig) -> None:
+    cameras, calibration = _cameras(config), _calibration(config)
     if calibration.camera_name not in {camera.name for camera in cameras}:
         raise ConfigError(
             f"{config.calibration}: made for camera {calibration.camera_name!r}, there "
@@ -56,14 +75,6 @@ def check_cell(config: ActorConfig) -> None:
             f"{config.calibration}: made at {model.width_px}x{model.height_px}, cell.stream is "
             f"{stream.mode}: calibrate at this size"
         )
-    period_s = 1.0 / config.cell.control_hz
-    if excess := limits.excess_of(period_s, gate_limits(limits)):
-        raise ConfigError(f"{config.limits}: {'; '.join(excess)}")
-    try:
-        CellTask(limits, config.cell.start_margin_m)
-        _detector(config)
-    except ValueError as error:
-        raise ConfigError(f"cell: {error}") from error
 
 
 def camera_names(config: ActorConfig) -> list[str]:
@@ -100,7 +111,7 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
         env = RobotEnv(
             arm=arm,
             cameras=cameras,
-            reward=_detector(config),
+            reward=detector_of(config),
             gate=SafetyGate(
                 gate,
                 action_names=spec.action_names,
@@ -150,7 +161,8 @@ def _calibration(config: ActorConfig) -> Calibration:
     return build_file(Calibration, _given(config.calibration))
 
 
-def _detector(config: ActorConfig) -> Reward:
+def detector_of(config: ActorConfig) -> Reward:
+    """Returns what judges the frames; ConfigError or ValueError where the calibration does not fit."""
     return make_detector(
         config.cell.task,
         _calibration(config),

@@ -36,8 +36,12 @@ def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
     )
 
 
-def robot_spec(config: ActorConfig) -> RobotSpec:
+def robot_spec(config: ActorConfig, *, is_calibrated: bool = True) -> RobotSpec:
     """Returns the spec of the robot of `config`, without touching it.
+
+    Args:
+        config: Which robot.
+        is_calibrated: Refuse a real arm that is not calibrated.
 
     Raises:
         ConfigError: Something is missing that a real robot needs, or is not as it should be.
@@ -45,7 +49,7 @@ def robot_spec(config: ActorConfig) -> RobotSpec:
     if config.robot == "xarm7":
         from services.actor_cell import camera_names, check_cell
 
-        check_cell(config)
+        check_cell(config, is_calibrated=is_calibrated)
         return config.cell.spec(camera_names(config))
     if config.robot == "sim":
         from robot.sim.env import make_sim_spec

@@ -1,7 +1,7 @@
 """A real arm for a person's command instead of a loop: behind a guard of its own, one camera.
 
 The actor's folder is held meanwhile, so that no actor has the same arm, and every motion goes
-through the guard, which is started here and ended here.
+through the guard, which is started here and ended here. A key that is pressed meanwhile stops it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from services.actor_config import ActorConfig
 from services.actor_folder import ActorFolder
 from services.guard import SOCKET_FILE, read_limits
 from services.kept_guard import KeptGuard
+from services.operator_desk import stop_through_guard
 from services.process import CannotStart, be_urgent
+from services.stop_keys import StopKeys
 
 PERIOD_S = 0.05
 """Between two commands."""
@@ -39,6 +41,8 @@ class CellBench:
     camera: Camera
     clock: Clock
     limits: GuardLimits
+    keys: StopKeys
+    """Of the person who watches; questions go through them."""
 
 
 def choose_camera(actor: ActorConfig, name: str | None) -> CameraAddress:
@@ -85,6 +89,7 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
         guard = KeptGuard(folder, file, actor.ip)
         ending.callback(guard.stop)
         guard.wait_until_serving(_GUARD_S, should_stop=lambda: False)
+        keys = ending.enter_context(StopKeys(lambda: stop_through_guard(folder.run)))
         # As a loop is: a guard that hears nothing stops the arm.
         ending.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         be_urgent(actor.niceness)
@@ -97,7 +102,7 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
         arm.connect()
         ending.callback(arm.close)
         ending.callback(arm.rest)
-        yield CellBench(arm=arm, camera=camera, clock=clock, limits=limits)
+        yield CellBench(arm=arm, camera=camera, clock=clock, limits=limits, keys=keys)
 
 
 def lens_of(camera: Camera) -> Intrinsics | None:

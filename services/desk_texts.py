@@ -29,7 +29,8 @@ KEYS = """\
 PAD = """\
   left stick        move in the plane;  right stick  up, down;  A, cross  close;  B, circle  open
   direction pad     up success, down failure, left discard, right pause
-  start             agree, and let a trial begin;  left shoulder  take over, hand back"""
+  start             agree, and let a trial begin;  left shoulder  take over, hand back
+  back, select      stop the arm, and keep it stopped"""
 INTERVENING = """\
   i                 take over, and hand back; every key that moves takes over, too"""
 
@@ -50,7 +51,7 @@ def of_state(state: LoopState, number: int, *, is_success: bool) -> str:
     if state == LoopState.WAITING_FOR_OPERATOR:
         return f"trial {number + 1}: put the object back, hands out of the cell, press space"
     if state == LoopState.IN_TRIAL:
-        return f"trial {number}: the arm goes to its start"
+        return f"trial {number}: the arm goes to its start; space, p or Esc stops it"
     if state == LoopState.WAITING_FOR_VERDICT:
         word = "success" if is_success else "no success"
         return f"trial {number}: {word} by the reward; Enter agrees, y n x overrule"

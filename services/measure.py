@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -11,17 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from learner.algorithms.base import Policy
 from protos.trial import RobotSpec
 from robot.clock import MonotonicClock, SimulatedClock, Ticker
+from robot.interfaces import ArmState, Frame, Reward
+from robot.observation import Observation, reduce_image, state_vector
+from robot.realsense_config import RealSenseConfig
 from robot.sim.config import SimConfig
 from services.process import be_urgent
 
 HEADROOM = 0.9
 """Part of a control period that observing and planning may take at their 99th percentile."""
 _BLOCK_BYTES = 64 << 10
+_IMAGE = "image."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,50 @@ def observing(sim: SimConfig, num: int) -> tuple[Times, Mapping[str, np.ndarray]
         return time_repeated(look, num), observation.fields
     finally:
         env.close()
+
+
+def watching(
+    stream: RealSenseConfig, spec: RobotSpec, reward: Reward | None, num: int
+) -> Times:
+    """Measures what a loop does with a real arm's frames: reducing each, and judging them.
+
+    The frames are made up, and the arm is not asked; neither is what makes it slow.
+
+    Args:
+        stream: Of every camera.
+        spec: Of the robot; its images say which cameras there are, and how small they become.
+        reward: Judges; None leaves that out.
+        num: How often.
+    """
+    rng = np.random.default_rng(0)
+    # Patches of colour, as a scene has, and not noise.
+    patches = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    image = cv2.resize(patches, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
+    names = [f.name for f in spec.observations if f.name.startswith(_IMAGE)]
+    t_ns = itertools.count(0, round(1e9 / spec.control_hz))
+
+    def observe() -> Observation:
+        now_ns = next(t_ns)
+        frame = Frame(image=image, t_ns=now_ns, frame_number=1 + now_ns)
+        arm = ArmState(
+            position_m=(0.4, 0.0, 0.2),
+            rotation_rad=(np.pi, 0.0, 0.0),
+            gripper_opening=0.5,
+            is_gripper_stuck=False,
+            t_ns=now_ns,
+        )
+        fields = {name: reduce_image(image, spec.field(name).shape) for name in names}
+        return Observation(
+            fields={**fields, "state": state_vector(arm)},
+            t_observed_ns=now_ns,
+            frames={name.removeprefix(_IMAGE): frame for name in names},
+            arm=arm,
+        )
+
+    if reward is None:
+        return time_repeated(observe, num)
+    reward.begin(observe())
+    return time_repeated(lambda: reward(observe()), num)
 
 
 def planning(policy: Policy, fields: Mapping[str, np.ndarray], num: int) -> Times:

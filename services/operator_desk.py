@@ -150,6 +150,10 @@ class Desk:
             self._judge({**_JUDGING, **_AGREEING}.get(key))
         elif state == LoopState.IN_TRIAL and self._is_on:
             self._take_in_trial(press)
+        elif state == LoopState.IN_TRIAL and (key == "p" or (key == HALT and is_fresh)):
+            # The arm goes to its start and nobody steers it: to hold it is to stop it. A space that
+            # is not fresh is the one that let the trial begin, still held.
+            self._leave(ESCAPE)
 
     def _take_in_trial(self, press: KeyPress) -> None:
         key, control = press.key, self._control

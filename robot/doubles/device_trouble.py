@@ -16,6 +16,7 @@ class DeviceTrouble(enum.Enum):
     SLOW = "hands frames out half a second after they were taken"
     SILENCE = "hands out nothing, and can be started again"
     UNPLUG = "hands out nothing, and cannot be started again"
+    HANG = "hands out nothing until its hardware was reset once, however often it is started"
 
     @property
     def number(self) -> int:

@@ -137,6 +137,8 @@ class SoftwareDevice:
             match self.trouble:
                 case DeviceTrouble.UNPLUG | DeviceTrouble.SILENCE:
                     pass
+                case DeviceTrouble.HANG if self.num_resets == 0:
+                    pass
                 case DeviceTrouble.DROP if self._num_fed % 2:
                     self._number += 1
                 case DeviceTrouble.SLOW:

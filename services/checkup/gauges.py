@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from learner.algorithms.base import Policy
+from protos.trial import RobotSpec
+from robot.interfaces import Reward
+from robot.realsense_config import RealSenseConfig
 from services import measure, wall_clock
 from services.measure import Times
 from services.wall_clock import ClockState
@@ -33,6 +36,8 @@ class Gauges:
     """The same at a niceness while every core is busy."""
     planning: Callable[[Policy, Mapping[str, np.ndarray], int], Times] = measure.planning
     """So many plans from one observation."""
+    watching: Callable[[RealSenseConfig, RobotSpec, Reward | None, int], Times] = measure.watching
+    """A loop's work on so many sets of a real arm's frames."""
     clock_state: Callable[[], ClockState] = wall_clock.clock_state
     """What the kernel says of the wall clock."""
     wall_minus_monotonic_ns: Callable[[], int] = wall_clock.wall_minus_monotonic_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from robot.interfaces import Reward
 from services import config as configs
 from services.actor_config import ActorConfig
 from services.checkup.finding import Finding, go, judged, no_go, not_asked
@@ -56,7 +57,7 @@ def planner(
     from services.learner_config import LearnerConfig
 
     learner = configs.build_file(LearnerConfig, learner_file)
-    if difference := learner.spec.difference(robot_spec(actor)):
+    if difference := learner.spec.difference(robot_spec(actor, is_calibrated=False)):
         raise ConfigError(
             f"{actor_file} and {learner_file} describe different robots: " + "; ".join(difference)
         )
@@ -74,6 +75,10 @@ def planner(
                 f"no simulated robot here: {error}",
                 "install the packages of deploy/system-packages.sh and set MUJOCO_GL=egl",
             )
+    elif not actor.is_simulated:
+        detector, which = _detector(actor)
+        looking = [gauges.watching(actor.cell.stream, learner.spec, detector, num)]
+        yield go("frames", f"{which}: {looking[0]}")
     policy = make_policy(learner.algorithm, learner.spec, actor.device, 0)
     plans = gauges.planning(policy, fields, num)
     hz, asked = honest_hz(plans, *looking), learner.spec.control_hz
@@ -84,6 +89,17 @@ def planner(
         "both files",
         is_good=hz >= asked,
     )
+
+
+def _detector(actor: ActorConfig) -> tuple[Reward | None, str]:
+    """Returns what judges a real arm's frames, if it is calibrated, and what to say of it."""
+    from services.actor_cell import check_cell, detector_of
+
+    try:
+        check_cell(actor)
+        return detector_of(actor), "reduce and judge every camera's newest frame"
+    except ConfigError:
+        return None, "reduce every camera's newest frame; to be judged too once calibrated"
 
 
 def disk(actor: ActorConfig, gauges: Gauges) -> Iterator[Finding]:

@@ -211,7 +211,7 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
         opening = start.gripper_opening if settings.opening is None else settings.opening
         if not settings.is_held:
             cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=1.0))
-            console.ask("put the object between the fingers and press Enter: they close on it")
+            cell.keys.ask("put the object between the fingers and press Enter: they close on it")
         cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=opening))
         yield Bench(
             arm=cell.arm,

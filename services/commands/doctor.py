@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protos.trial import RobotSpec
 from services import config, console
 from services.actor_config import ActorConfig, RobotName
 from services.actor_robot import robot_spec
@@ -60,15 +61,16 @@ class DoctorFlags(OutputFlags, ClientSecurity):
     out in simulation."""
     skip: tuple[str, ...] = ()
     """Checks to leave out: versions, arm (cameras too), loop, planner, spool, ray, disk, port,
-    learner, clock."""
+    learner, clock; and of those of the arm: calibration, fence."""
 
     def __post_init__(self) -> None:
         if self.plans < 1:
             raise ValueError(f"plans must be at least 1, got {self.plans}")
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds must be positive, got {self.seconds}")
-        if unknown := set(self.skip) - _TODO.keys():
-            raise ValueError(f"skip: {', '.join(sorted(unknown))} is none of {', '.join(_TODO)}")
+        known = (*_TODO, *robot_side.OPTIONAL)
+        if unknown := set(self.skip) - set(known):
+            raise ValueError(f"skip: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,10 +112,14 @@ def examine(flags: DoctorFlags, gauges: Gauges | None = None) -> Iterator[Findin
     address = flags.learner or (None if actor.is_simulated else actor.learner)
     own = ClientSecurity(token_file=flags.token_file, tls_ca=flags.tls_ca)
     security = own if own != ClientSecurity() else actor.security
+
+    def spec() -> RobotSpec:
+        return robot_spec(actor, is_calibrated=False)
+
     files = (flags.actor_config, flags.learner_config)
     checks: tuple[tuple[str, str, Check], ...] = (
         ("versions", "", machine_side.identity),
-        ("arm", "", lambda: robot_side.cell(actor, flags.seconds)),
+        ("arm", "", lambda: robot_side.cell(actor, flags.seconds, flags.skip)),
         ("loop", "", lambda: machine_side.loop(actor, control_hz, gauges)),
         ("planner", "", lambda: machine_side.planner(actor, *files, flags.plans, gauges)),
         ("spool", "", lambda: machine_side.disk(actor, gauges)),
@@ -123,7 +129,7 @@ def examine(flags: DoctorFlags, gauges: Gauges | None = None) -> Iterator[Findin
         (
             "learner",
             "" if address else "give --learner HOST:PORT",
-            lambda: learner_side.link(address or "", security, robot_spec(actor)),
+            lambda: learner_side.link(address or "", security, spec()),
         ),
         ("clock", "", lambda: machine_side.clock(actor, offset_ns, gauges)),
     )

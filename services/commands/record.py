@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import math
 import signal
 import uuid
@@ -14,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from learner.store import TrialStore
-from protos.trial import Trial
+from protos.trial import RobotSpec, Trial
 from robot.cell import CellConfig
 from robot.clock import MonotonicClock
 from robot.gamepad import Gamepad
@@ -27,11 +29,14 @@ from services.actor_folder import ActorFolder
 from services.actor_robot import make_env, robot_spec
 from services.commands.flags import DEFAULT_STORE
 from services.kept_guard import KeptGuard
+from services.learner_config import LearnerConfig
 from services.operator_desk import Desk, DeskThread, stop_through_guard
-from services.process import ExitCode, StopFlag, software_version
+from services.process import CannotStart, ExitCode, StopFlag, be_urgent, software_version
 from services.recording import Recording, Session
 from services.ring_control import PAGE_BYTES, Control
 from services.terminal import Keyboard
+
+_OF_THE_ACTOR = ("robot", "sim", "calibration", "ip", "camera", "limits", "cell", "spool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,12 @@ class RecordConfig:
     """Records trials that you steer from this terminal, and commits them to a store."""
 
     store: Path = DEFAULT_STORE
-    """Folder of the store; made if it is not there."""
+    """Folder of the store; made if it is not there. Trials of another robot in it are refused."""
+    actor_config: Path | None = None
+    """The actor's file: the robot, its task, cameras, limits, calibration and spool are as there,
+    and stand there only. None for what the flags below say."""
+    learner_config: Path | None = None
+    """The file of the learner that shall train on the trials, compared before the first one."""
     trials: int | None = None
     """Trials to record; discarded ones do not count. None to go on until you end it."""
     robot: Literal["sim", "xarm7"] = "sim"
@@ -74,9 +84,17 @@ class RecordConfig:
             raise ValueError(f"trials must be positive or none, got {self.trials}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.actor_config is not None:
+            usual = RecordConfig()
+            said = [n for n in _OF_THE_ACTOR if getattr(self, n) != getattr(usual, n)]
+            if said:
+                raise ValueError(f"{', '.join(said)}: with actor_config this stands in its file")
 
     def actor(self) -> ActorConfig:
-        """Returns the actor whose robot this is."""
+        """Returns the actor whose robot this is; ConfigError if its file is none."""
+        if self.actor_config is not None:
+            actor = config.build_file(ActorConfig, self.actor_config)
+            return dataclasses.replace(actor, spool=actor.spool.absolute())
         return ActorConfig(
             robot=self.robot,
             sim=self.sim,
@@ -98,6 +116,9 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, lambda _number, _frame: stop.set())
     actor = settings.actor()
     spec = robot_spec(actor)
+    if settings.learner_config is not None:
+        learner = config.build_file(LearnerConfig, settings.learner_config)
+        _check_same(learner.spec, spec, f"{settings.learner_config} learns for another robot")
     control = Control(np.zeros(PAGE_BYTES, np.uint8))
     was_stopped = False
 
@@ -111,9 +132,15 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as ending:
         store = TrialStore.open(settings.store)
         ending.callback(store.close)
+        for row in itertools.islice(store.iter_rows(), 1):
+            others = store.load(row.trial_id).spec
+            _check_same(others, spec, f"{settings.store} has trials of another robot")
         keyboard = ending.enter_context(Keyboard())
         guard = ending.enter_context(_guarded(actor, stop))
         clock = MonotonicClock()
+        if not actor.is_simulated:
+            # As an actor's loop is: a guard that hears nothing stops the arm.
+            be_urgent(actor.niceness)
         env = make_env(actor, clock)
         ending.callback(env.close)
         ending.callback(env.stop)
@@ -154,6 +181,15 @@ def main(argv: Sequence[str]) -> int:
     if was_stopped:
         raise RobotFault("stopped", "a person stopped the arm")
     return ExitCode.DONE
+
+
+def _check_same(theirs: RobotSpec, ours: RobotSpec, what: str) -> None:
+    """Raises CannotStart where a learner could not train on our trials beside theirs."""
+    if difference := theirs.difference(ours):
+        raise CannotStart(
+            f"{what}: {'; '.join(difference)}. Give the actor's file (--actor-config), and make "
+            "[spec] of the learner's agree with it; trials of another robot need another --store"
+        )
 
 
 def _say_trial(trial: Trial, number: int) -> None:

@@ -28,6 +28,7 @@ from services.config_text import to_toml  # noqa: E402
 from services.demo_config import CONFIGS  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
 from tests.e2e.doubles_rig import LIMITS, DoubleProcess, make_config  # noqa: E402
+from tests.services.pty_rig import Typist  # noqa: E402
 
 CENTRE_FROM_TOOL_M = (0.0, 0.0, -0.015)
 HEIGHT_M = 0.05
@@ -123,6 +124,16 @@ def test_without_marks_the_first_picture_is_there_to_read_them_off_and_the_arm_i
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["first.png"]
     assert not (config.spool / "run" / FAULT_FILE).exists()
     ActorFolder(config.spool).__exit__()
+
+
+def test_a_key_stops_the_arm_while_it_calibrates(tmp_path: Path, double: DoubleProcess) -> None:
+    config, words = write_actor(tmp_path, double)
+    with Typist([*words, *marks()]) as typist:
+        typist.until("any key stops the arm")
+        typist.type(b"w")
+        assert typist.wait() not in (0, 3)
+    assert "motion was stopped by" in typist.text
+    assert not (tmp_path / "out" / "calibration.toml").exists()
 
 
 def test_what_is_missing_is_said_before_anything_moves_and_a_running_actor_keeps_its_arm(

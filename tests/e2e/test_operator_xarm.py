@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,8 +81,14 @@ def spooled(root: Path) -> list[Trial]:
 def test_a_person_records_a_trial_through_the_guard_and_the_arm_goes_where_the_keys_say(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    with Typist(record_command(tmp_path, double, max_steps=25)) as person:
+    # A niceness that every user may have.
+    actor = dataclasses.replace(make_config(tmp_path, NOBODY, double), niceness=3)
+    actor = dataclasses.replace(actor, cell=dataclasses.replace(actor.cell, max_steps=25))
+    (tmp_path / "actor.toml").write_text(to_toml(actor))
+    words = ["record", "--actor-config", str(tmp_path / "actor.toml"), "--trials", "1"]
+    with Typist([*words, "--store", str(tmp_path / "store")]) as person:
         person.until("trial 1: put the object back", timeout_s=60.0)
+        assert os.getpriority(os.PRIO_PROCESS, person.process.pid) == 3
         person.type(b" ")
         person.until("trial 1: on, you steer")
         for _ in range(6):

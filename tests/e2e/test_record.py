@@ -16,8 +16,12 @@ pytest.importorskip("mujoco", reason="the simulated arm is not installed")
 
 from learner.store import TrialStore  # noqa: E402
 from protos.trial import FALLBACK_CODES, Fallback, Outcome, Source, Trial  # noqa: E402
+from services.actor_config import ActorConfig  # noqa: E402
+from services.commands.record import RecordConfig  # noqa: E402
+from services.config import build_file  # noqa: E402
 from services.process import ExitCode  # noqa: E402
 from tests.services.pty_rig import Typist  # noqa: E402
+from tests.services.rig import ROOT  # noqa: E402
 
 OPERATOR = FALLBACK_CODES[Fallback.OPERATOR]
 
@@ -174,6 +178,35 @@ def test_a_terminal_that_hangs_up_ends_it(tmp_path: Path) -> None:
         person.hang_up()
         assert person.wait() in (ExitCode.DONE, ExitCode.CRASHED)
     assert stored(tmp_path / "store") == []
+
+
+def test_trials_of_another_robot_or_learner_are_refused_before_the_first_one(
+    tmp_path: Path,
+) -> None:
+    steps = ("--sim.max-steps", "3", "--trials", "1")
+    with Typist(command(tmp_path / "store", *steps)) as person:
+        begin_trial(person, 1)
+        person.until("Enter agrees")
+        person.type(b"\r")
+        assert person.wait() == ExitCode.DONE, person.text
+    with Typist(command(tmp_path / "store", "--sim.max-steps", "4")) as person:
+        assert person.wait() == ExitCode.CANNOT_START
+        assert "has trials of another robot: max_steps" in person.text
+    learner = str(ROOT / "deploy" / "configs" / "demo-learner.toml")
+    with Typist(command(tmp_path / "other", "--learner-config", learner)) as person:
+        assert person.wait() == ExitCode.CANNOT_START
+        assert "learns for another robot" in person.text
+        assert "--actor-config" in person.text
+    assert not (tmp_path / "other").exists()
+
+
+def test_with_an_actor_s_file_the_robot_is_that_one_s_and_said_once(tmp_path: Path) -> None:
+    actor = str(ROOT / "deploy" / "configs" / "demo-actor.toml")
+    made = RecordConfig(actor_config=Path(actor)).actor()
+    assert made.sim == build_file(ActorConfig, Path(actor)).sim
+    with Typist(command(tmp_path / "store", "--actor-config", actor)) as person:
+        assert person.wait() in (2, ExitCode.CANNOT_START)
+        assert "sim: with actor_config this stands in its file" in person.text
 
 
 def test_an_error_restores_the_terminal(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_a_stream_that_dies_is_started_again_and_nothing_old_looks_fresh():
     before = filmed.film()
     filmed.device.trouble = DeviceTrouble.SILENCE
     filmed.pass_by(900_000_000)
-    wait_until(lambda: filmed.device.num_resets >= 1)
+    wait_until(lambda: filmed.device.num_resets >= 2)
     assert filmed.device.num_starts >= 2
     assert filmed.camera.read() is before
     filmed.pass_by(200_000_000)
@@ -308,6 +308,28 @@ def test_a_stream_that_dies_is_started_again_and_nothing_old_looks_fresh():
     assert after.t_ns == filmed.now_ns()
     assert filmed.device.sensor.get_option(rs.option.exposure) == 156
     filmed.camera.close()
+
+
+@pytest.mark.parametrize("hangs_at", ["start", "work"])
+def test_a_camera_that_hangs_comes_back_by_the_first_attempt(hangs_at):
+    # One attempt alone: it must be one with a reset of the hardware.
+    config = make_config(first_frame_s=1.0, stall_s=0.5, max_restarts=1, is_noisy=False)
+    clock = MonotonicClock()
+    device = SoftwareDevice(config, clock)
+    if hangs_at == "start":
+        device.trouble = DeviceTrouble.HANG
+    camera = RealSenseCamera(config, clock, device)
+    with (
+        contextlib.closing(camera),
+        FrameFeeder(lambda: picture(1, config), device.feed, config.fps),
+    ):
+        number = camera.read().frame_number
+        if hangs_at == "work":
+            device.trouble = DeviceTrouble.HANG
+            wait_until(lambda: device.num_resets == 1)
+            number = camera.wait_for_newer(number + config.fps, WAIT_S).frame_number
+        assert number > 0
+        assert (device.num_resets, device.num_starts) == (1, 2)
 
 
 def test_a_camera_that_is_pulled_out_is_given_up_after_so_many_attempts():

@@ -80,6 +80,23 @@ def test_a_stop_and_a_pause_from_outside_latch():
             arm.clear_fault()
 
 
+def test_another_mode_set_from_outside_latches_and_stops_the_arm():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        with controller.machine.lock:
+            # Another program has switched over and is ready again, between two looks at the arm.
+            controller.machine.mode = 0
+        deadline = time.monotonic() + 20
+        while arm.fault is None:
+            assert time.monotonic() < deadline
+            arm.state()
+        assert code_of(arm.command, GOAL) == "mode_changed"
+        assert controller.machine.state == 4
+        arm.clear_fault()
+        assert controller.machine.mode == 7
+        arm.reset(POSE)
+
+
 def test_an_emergency_stop_is_not_cleared_while_it_is_pressed():
     with connected_arm() as (arm, controller, _):
         arm.reset(POSE)

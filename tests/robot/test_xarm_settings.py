@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from robot.clock import SimulatedClock
@@ -11,6 +13,7 @@ from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import XArmController
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.xarm import XArm
+from robot.xarm_settings import enable
 from tests.robot.xarm_rig import config_for, connected_arm, make_controller
 
 POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
@@ -91,6 +94,59 @@ def test_a_controller_that_cannot_do_it_is_refused(identity, code, words):
         assert all(word in fault.message for word in words)
         assert not controller.machine.is_enabled
         arm.close()
+
+
+class SlowApi:
+    """A controller that takes a while to be ready, as a real one may.
+
+    Args:
+        states: What it says of its state, one answer after the other; the last one for good.
+        error: Its error.
+    """
+
+    def __init__(self, states: Sequence[int], error: int = 0) -> None:
+        self.states = list(states)
+        self.error = error
+        self.calls: list[tuple[str, int]] = []
+
+    def motion_enable(self, *, enable: bool) -> int:
+        self.calls.append(("enable", int(enable)))
+        return 0
+
+    def set_mode(self, mode: int) -> int:
+        self.calls.append(("mode", mode))
+        return 0
+
+    def set_state(self, state: int) -> int:
+        self.calls.append(("state", state))
+        return 0
+
+    def get_state(self) -> tuple[int, int]:
+        return 0, self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+    def get_err_warn_code(self) -> tuple[int, list[int]]:
+        return 0, [self.error, 0]
+
+
+def test_a_controller_that_takes_a_moment_to_be_ready_is_waited_for():
+    api = SlowApi([5, 4, 5, 2])
+    enable(api, 7)
+    assert api.states == [2]
+
+
+def test_what_another_program_left_to_do_is_stopped_before_the_motors_are_enabled():
+    api = SlowApi([2])
+    enable(api, 7)
+    assert api.calls == [("state", 4), ("enable", 1), ("mode", 7), ("state", 0)]
+
+
+def test_a_controller_that_does_not_get_ready_is_a_fault_and_an_error_is_told_at_once():
+    with pytest.raises(RobotFault, match="stays in state 5"):
+        enable(SlowApi([5]), 7)
+    failing = SlowApi([4, 4, 2], error=24)
+    with pytest.raises(RobotFault, match="C24"):
+        enable(failing, 7)
+    assert failing.states == [4, 2]
 
 
 def test_newer_firmware_is_taken():

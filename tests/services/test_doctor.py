@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pyrealsense2", reason="the camera's SDK is not installed")
@@ -17,14 +18,17 @@ from robot.clock import MonotonicClock  # noqa: E402
 from robot.doubles.frame_feeder import FrameFeeder  # noqa: E402
 from robot.doubles.realsense_device import SoftwareDevice, noise  # noqa: E402
 from robot.doubles.xarm_frames import Register  # noqa: E402
+from robot.doubles.xarm_motion import KinematicBody  # noqa: E402
 from robot.doubles.xarm_record import Identity  # noqa: E402
 from robot.doubles.xarm_server import XArmController  # noqa: E402
 from robot.guard_limits import GuardLimits  # noqa: E402
+from robot.interfaces import Frame, RobotFault  # noqa: E402
 from robot.realsense import RealSenseCamera  # noqa: E402
 from robot.realsense_config import RealSenseConfig  # noqa: E402
 from robot.xarm import XArm  # noqa: E402
 from robot.xarm_config import XArmPorts  # noqa: E402
 from services import cli  # noqa: E402
+from services.actor_cell import detector_of  # noqa: E402
 from services.actor_config import ActorConfig  # noqa: E402
 from services.actor_robot import robot_spec  # noqa: E402
 from services.checkup import learner_side, robot_side  # noqa: E402
@@ -51,6 +55,7 @@ READING = {
     Register.GET_ROBOT_SN,
 }
 QUICK = Times(p50_ms=0.1, p99_ms=0.5, max_ms=0.6)
+AT_ONCE = Times(p50_ms=0.0, p99_ms=0.0, max_ms=0.0)
 SLOW = Times(p50_ms=60.0, p99_ms=120.0, max_ms=130.0)
 GOOD = Gauges(
     free_bytes=lambda _: 1 << 40,
@@ -58,6 +63,7 @@ GOOD = Gauges(
     lateness=lambda _: QUICK,
     lateness_under_load=lambda _hz, _niceness: QUICK,
     planning=lambda _policy, _fields, _num: QUICK,
+    watching=lambda _stream, _spec, _reward, _num: AT_ONCE,
     clock_state=lambda: ClockState(is_synchronised=True, max_error_s=0.001),
     wall_minus_monotonic_ns=lambda: 0,
 )
@@ -194,6 +200,40 @@ def test_a_slow_and_a_dead_camera_are_a_no_go(
     assert found.todo
 
 
+def test_cameras_are_watched_all_at_once_and_one_that_fails_does_not_hide_another(
+    tmp_path: Path, controller: XArmController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now: set[str] = set()
+    were_open: list[set[str]] = []
+
+    class Watched:
+        """A camera that always shows something new, if it shows anything."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            open_now.add(name)
+
+        def read(self) -> Frame:
+            were_open.append(set(open_now))
+            if self.name == "third":
+                raise RobotFault("camera_no_frame", "third shows nothing")
+            t_ns = MonotonicClock().now_ns()
+            return Frame(image=np.zeros((1, 1, 3), np.uint8), t_ns=t_ns, frame_number=t_ns)
+
+        def close(self) -> None:
+            open_now.discard(self.name)
+
+    monkeypatch.setattr(robot_side, "open_camera", lambda _c, address, _t: Watched(address.name))
+    names = ("front", "side", "third")
+    actor = write_cell(tmp_path, controller, camera=tuple(f"{name}-1={name}" for name in names))
+    found = rows(actor, "arm")
+    assert [found[f"camera {name}"].verdict for name in names] == ["go", "go", "no-go"]
+    assert were_open
+    assert all(at_once == set(names) for at_once in were_open)
+    assert not open_now
+    assert "3 cameras at once" in found["camera side"].detail
+
+
 def test_a_camera_that_is_not_plugged_in_is_named_with_what_to_do(
     tmp_path: Path, controller: XArmController
 ) -> None:
@@ -231,15 +271,50 @@ def test_a_latched_fault_and_files_that_do_not_fit_are_a_no_go(
     found = rows(actor, "arm")
     assert found["fault"].verdict == "no-go"
     assert "actor ack" in found["fault"].todo
-    found = rows(write_cell(tmp_path, controller, calibration=Path("nowhere.toml")), "arm")
+    found = rows(write_cell(tmp_path, controller, limits=Path("nowhere.toml")), "arm")
     assert "nowhere.toml: no such file" in found["cell"].detail
-    assert found["arm"].verdict == "not asked"
+    assert {found[name].verdict for name in ("arm", "place", "fence")} == {"not asked"}
+
+
+def test_an_arm_that_was_never_calibrated_nor_moved_is_looked_at_and_may_be_a_go(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    actor = write_cell(tmp_path, controller, calibration=tmp_path / "calibration.toml")
+    told = DoctorFlags(actor_config=actor, skip=("loop", "planner", "learner"), seconds=1.0)
+    found = {finding.check: finding for finding in examine(told, GOOD)}
+    assert "calibration.toml: no such file" in found["calibration"].detail
+    assert "--skip calibration" in found["calibration"].todo
+    assert "--skip fence" in found["fence"].todo
+    assert {n for n, row in found.items() if row.verdict == "no-go"} == {"calibration", "fence"}
+    for name in ("cell", "arm", "place", "camera front"):
+        assert found[name].verdict == "go"
+    first = dataclasses.replace(told, skip=(*told.skip, "calibration", "fence"))
+    assert [row for row in examine(first, GOOD) if row.verdict == "no-go"] == []
+
+
+def test_the_planner_of_an_arm_that_is_not_calibrated_yet_is_measured(
+    tmp_path: Path, controller: XArmController
+) -> None:
+    actor = write_cell(tmp_path, controller, calibration=tmp_path / "calibration.toml")
+    assert rows(actor, "planner")["planner"].verdict == "go"
+
+
+def test_a_tool_outside_the_fence_is_a_no_go_also_where_the_fence_is_left_out(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    actor = write_cell(tmp_path, controller)
+    controller.machine.body = KinematicBody((0.40, 0.25, 0.20), 0)
+    told = DoctorFlags(actor_config=actor, skip=(*MACHINE[1:], "fence"), seconds=1.0)
+    found = {finding.check: finding for finding in examine(told, GOOD)}
+    assert (found["place"].verdict, found["fence"].verdict) == ("no-go", "not asked")
+    assert "outside_fence" in found["place"].detail
 
 
 @pytest.mark.parametrize(
     ("asked", "row", "changes", "words"),
     [
         ("planner", "planner", {"planning": lambda _p, _f, _n: SLOW}, "honest up to 8 Hz, 10 is"),
+        ("planner", "planner", {"watching": lambda *_: SLOW}, "honest up to 7 Hz, 10 is"),
         ("spool", "spool disk", {"free_bytes": lambda _: 1 << 29}, "0.5 GiB free"),
         ("loop", "loop", {"lateness": lambda _: SLOW}, "p99 may be 10 ms"),
         ("loop", "loop loaded", {"lateness_under_load": lambda _h, _n: SLOW}, "every core busy"),
@@ -278,6 +353,10 @@ def test_this_machine_s_own_gauges_read_something(tmp_path: Path) -> None:
     own = Gauges()
     assert own.free_bytes(tmp_path) > 0
     assert own.lateness_under_load(100.0, 0).max_ms >= 0
+    shipped = build_file(ActorConfig, CONFIGS / "xarm7-doubles-actor.toml")
+    spec = shipped.cell.spec(["front"])
+    for detector in (None, detector_of(shipped)):
+        assert own.watching(shipped.cell.stream, spec, detector, 3).max_ms > 0
     assert abs(own.wall_minus_monotonic_ns() - own.wall_minus_monotonic_ns()) < 10**9
     assert clock_state().max_error_s >= 0
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from protos.trial import RobotSpec
+from robot.gamepad import BUTTONS
 from robot.observation import make_spec
 from robot.teleop import PadState, TeleopConfig
 from services.operator_desk import Desk
@@ -116,6 +117,30 @@ def test_keys_steer_in_a_trial_and_nowhere_else() -> None:
     bench.press("w")
     bench.enter(LoopState.WAITING_FOR_VERDICT)
     assert bench.command == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("key", ["space", "p", ESCAPE])
+def test_on_the_way_to_the_start_a_key_that_holds_stops_the_arm(key: str) -> None:
+    bench = Bench()
+    bench.enter(LoopState.WAITING_FOR_OPERATOR)
+    bench.press("space", after_s=1.0)
+    bench.control.trial_number += 1
+    bench.enter(LoopState.IN_TRIAL)
+    for _ in range(20):  # the key that let it begin is still held
+        bench.press("space", after_s=0.1)
+    assert bench.asked == []
+    bench.press(key, after_s=1.0)
+    assert bench.asked == ["stop"]
+    assert bench.desk.is_ended
+
+
+def test_the_stop_button_of_a_gamepad_stops_the_arm() -> None:
+    pad = FakePad()
+    bench = Bench(pad=pad)
+    bench.begin_trial()
+    pad.pressed = [BUTTONS[0x13A]]
+    bench.press()
+    assert bench.asked == ["stop"]
 
 
 @pytest.mark.parametrize("key", ["w", "i", "space"])
