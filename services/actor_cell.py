@@ -162,7 +162,7 @@ def _calibration(config: ActorConfig) -> Calibration:
 
 
 def detector_of(config: ActorConfig) -> Reward:
-    """Returns what judges the frames; ConfigError or ValueError where the calibration does not fit."""
+    """Returns what judges the frames; ConfigError or ValueError if the calibration does not fit."""
     return make_detector(
         config.cell.task,
         _calibration(config),

@@ -85,9 +85,7 @@ def observing(sim: SimConfig, num: int) -> tuple[Times, Mapping[str, np.ndarray]
         env.close()
 
 
-def watching(
-    stream: RealSenseConfig, spec: RobotSpec, reward: Reward | None, num: int
-) -> Times:
+def watching(stream: RealSenseConfig, spec: RobotSpec, reward: Reward | None, num: int) -> Times:
     """Measures what a loop does with a real arm's frames: reducing each, and judging them.
 
     The frames are made up, and the arm is not asked; neither is what makes it slow.
