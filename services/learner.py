@@ -42,6 +42,7 @@ _POLL_S = 0.2
 _MAX_FAILURES = 5
 """So many failures of the trainer, each soon after its start, end the attempts."""
 _FAILURE_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 60.0
 _STEADY_S = 600.0
 _CANNOT_GO_ON = ("CheckpointMismatch", "SpecMismatch")
 """Errors of the trainer that mean that configuration and store do not belong together."""
@@ -150,13 +151,25 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
         CannotStart: Configuration and store do not belong together.
         TrainerFailed: It failed again and again; raised only once a stop is asked for.
     """
-    from learner.ray_trainer import TrainerFailed
+    from learner.ray_trainer import RayNotStarted, TrainerFailed
 
-    num_failures = 0
+    num_failures = num_in_vain = 0
     while not verdict.stop.is_set():
         began_s = time.monotonic()
         try:
-            _supervise(config, verdict)
+            supervisor = _start(config)
+            num_in_vain = 0
+            _supervise(supervisor, verdict)
+        except RayNotStarted as error:
+            # Never given up: a cluster comes back without anybody looking at its learners.
+            num_in_vain += 1
+            wait_s = min(_FAILURE_BACKOFF_S * num_in_vain, _LONGEST_BACKOFF_S)
+            logger.error(
+                "event=trainer_not_started reason=%s; trials are still taken in again_in_s=%.0f",
+                error,
+                wait_s,
+            )
+            verdict.stop.wait(wait_s)
         except TrainerFailed as error:
             if str(error).startswith(_CANNOT_GO_ON):
                 raise CannotStart(str(error)) from error
@@ -177,12 +190,18 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
                 raise
 
 
-def _supervise(config: LearnerConfig, verdict: _Verdict) -> None:
-    """Runs one trainer until it is time to stop, or until it fails."""
-    from learner.ray_trainer import RaySupervisor, TrainerFailed, WorkerState
+def _start(config: LearnerConfig) -> RaySupervisor:
+    from learner.ray_trainer import RaySupervisor
 
     supervisor = RaySupervisor(config.job(), config.ray)
     supervisor.start()
+    return supervisor
+
+
+def _supervise(supervisor: RaySupervisor, verdict: _Verdict) -> None:
+    """Watches one trainer until it is time to stop, or until it fails; ends it."""
+    from learner.ray_trainer import TrainerFailed, WorkerState
+
     state = None
     try:
         while not verdict.stop.is_set():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from learner import ray_trainer
-from learner.ray_trainer import TrainerFailed, WorkerState
+from learner.ray_trainer import RayNotStarted, TrainerFailed, WorkerState
 from services import learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart
@@ -18,6 +18,8 @@ class FailingSupervisor:
     """Fails as often as it is told to, then runs until the learner stops."""
 
     reasons: list[str] = []
+    refusals: list[TrainerFailed] = []
+    """What its starts raise."""
     num_started = num_stopped = 0
 
     def __init__(self, job: object, config: object) -> None:
@@ -25,6 +27,8 @@ class FailingSupervisor:
 
     def start(self) -> None:
         type(self).num_started += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
 
     def poll(self, timeout_s: float) -> WorkerState:
         if self.reasons:
@@ -118,3 +122,24 @@ def test_a_store_of_another_algorithm_cannot_start(
     verdict = learner._Verdict(stop=threading.Event())
     with pytest.raises(CannotStart, match="another algorithm"):
         learner._train(NoJob(), verdict)
+
+
+def test_ray_that_does_not_come_up_is_tried_for_as_long_as_it_takes(
+    supervisor: type[FailingSupervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    num_tries = 2 * learner._MAX_FAILURES
+    refusals = [RayNotStarted(f"nobody answers, {n}") for n in range(num_tries)]
+    monkeypatch.setattr(supervisor, "refusals", list[TrainerFailed](refusals))
+    verdict = learner._Verdict(stop=threading.Event())
+    thread, raised = in_thread(verdict)
+    wait_for_starts(supervisor, num_tries + 1)
+    verdict.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert raised == []
+    assert supervisor.num_stopped == 1, "only one that was started is stopped"
+    told = [r.getMessage() for r in caplog.records if "event=trainer_not_started" in r.getMessage()]
+    assert len(told) == num_tries
+    assert "reason=nobody answers, 0; trials are still taken in" in told[0]
