@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from learner.durable import StoreLocked, write_file
+from learner.status import note_failure
 from learner.trainer_config import TrainerJob
 
 logger = logging.getLogger(__name__)
@@ -33,11 +34,16 @@ class TrainerWorker:
 
     def run(self) -> None:
         """Trains, from the newest checkpoint on, until `stop`; raises what ended it otherwise."""
-        handler = _log_to(Path(self._job.store) / "logs" / "trainer.log")
+        logs = Path(self._job.store) / "logs"
+        handler = _log_to(logs / "trainer.log")
         try:
             self._run()
-        except Exception:
+        except StoreLocked:
             logger.exception("trainer_ended")
+            raise  # the status is another trainer's
+        except Exception as error:
+            logger.exception("trainer_ended")
+            note_failure(logs / "trainer_status.json", f"{type(error).__name__}: {error}")
             raise
         finally:
             logging.getLogger().removeHandler(handler)

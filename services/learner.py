@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from learner import layout
 from learner.durable import FolderLock, StoreLocked
 from learner.ledger import StoreVersionMismatch
+from learner.status import note_failure
 from services.config import ConfigError
 from services.config_text import to_toml
 from services.ingress_process import (
@@ -31,7 +32,7 @@ from services.logs import configure_logging
 from services.process import CannotStart, ExitCode, stop_on_signals, write_aside
 
 if TYPE_CHECKING:
-    from learner.ray_trainer import RaySupervisor
+    from learner.ray_trainer import RaySupervisor, TrainerFailed
     from services.learner_config import LearnerConfig
 
 logger = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
             # Never given up: a cluster comes back without anybody looking at its learners.
             num_in_vain += 1
             wait_s = min(_FAILURE_BACKOFF_S * num_in_vain, _LONGEST_BACKOFF_S)
+            _note_failure(config, error)
             logger.error(
                 "event=trainer_not_started reason=%s; trials are still taken in again_in_s=%.0f",
                 error,
@@ -173,6 +175,7 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
         except TrainerFailed as error:
             if str(error).startswith(_CANNOT_GO_ON):
                 raise CannotStart(str(error)) from error
+            _note_failure(config, error)
             is_early = time.monotonic() - began_s < _STEADY_S
             num_failures = num_failures + 1 if is_early else 1
             if num_failures < _MAX_FAILURES:
@@ -188,6 +191,12 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
                 )
                 verdict.stop.wait()
                 raise
+
+
+def _note_failure(config: LearnerConfig, error: TrainerFailed) -> None:
+    """Says it to whoever waits for weights, also where the trainer did not live to do so."""
+    if not str(error).startswith("StoreLocked"):  # the status is another trainer's then
+        note_failure(config.store.absolute() / "logs" / "trainer_status.json", str(error))
 
 
 def _start(config: LearnerConfig) -> RaySupervisor:

@@ -316,6 +316,20 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_published(
     assert "not finite" in status_of(store).waiting_for
 
 
+def test_an_error_of_any_kind_is_shown(
+    store: TrialStore, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Trainer]
+) -> None:
+    def update(_batch: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    trainer = make()
+    monkeypatch.setattr(trainer.algorithm, "update", update)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        trainer.run(lambda: False)
+    assert status_of(store).state is TrainerState.FAILED
+    assert status_of(store).waiting_for == "CUDA out of memory"
+
+
 def test_weights_that_are_not_finite_are_not_published(
     store: TrialStore, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Trainer]
 ) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from learner import ray_trainer
 from learner.ray_trainer import RayNotStarted, TrainerFailed, WorkerState
+from learner.status import TrainerState, TrainerStatus
 from services import learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart
+from services.store_view import StoreView
 
 
 class FailingSupervisor:
@@ -45,13 +48,24 @@ class FailingSupervisor:
 class NoJob(LearnerConfig):
     """A configuration of which only the trainer's part is asked for."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, store: Path) -> None:
+        object.__setattr__(self, "store", store)
 
     def job(self) -> Any:
         return None
 
     ray: Any = None
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> NoJob:
+    return NoJob(tmp_path / "store")
+
+
+def status_of(settings: NoJob) -> TrainerStatus:
+    status = StoreView(settings.store).status()
+    assert status is not None
+    return status
 
 
 @pytest.fixture
@@ -63,12 +77,14 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> type[FailingSupervisor]:
     return FailingSupervisor
 
 
-def in_thread(verdict: learner._Verdict) -> tuple[threading.Thread, list[BaseException]]:
+def in_thread(
+    settings: NoJob, verdict: learner._Verdict
+) -> tuple[threading.Thread, list[BaseException]]:
     raised: list[BaseException] = []
 
     def train() -> None:
         try:
-            learner._train(NoJob(), verdict)
+            learner._train(settings, verdict)
         except (TrainerFailed, CannotStart) as error:
             raised.append(error)
 
@@ -86,11 +102,11 @@ def wait_for_starts(supervisor: type[FailingSupervisor], number: int) -> None:
 
 
 def test_a_failed_trainer_is_started_again(
-    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+    settings: NoJob, supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "reasons", ["OperationalError: database is locked"] * 2)
     verdict = learner._Verdict(stop=threading.Event())
-    thread, raised = in_thread(verdict)
+    thread, raised = in_thread(settings, verdict)
     wait_for_starts(supervisor, 3)
     verdict.stop.set()
     thread.join(10)
@@ -100,11 +116,11 @@ def test_a_failed_trainer_is_started_again(
 
 
 def test_a_trainer_that_fails_always_is_given_up_but_not_the_learner(
-    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+    settings: NoJob, supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "reasons", ["DivergedError: not finite"] * 99)
     verdict = learner._Verdict(stop=threading.Event())
-    thread, raised = in_thread(verdict)
+    thread, raised = in_thread(settings, verdict)
     wait_for_starts(supervisor, learner._MAX_FAILURES)
     thread.join(0.3)
     assert thread.is_alive(), "it must go on taking trials in until it is asked to stop"
@@ -112,19 +128,22 @@ def test_a_trainer_that_fails_always_is_given_up_but_not_the_learner(
     thread.join(10)
     assert not thread.is_alive()
     assert [type(error) for error in raised] == [TrainerFailed]
+    assert status_of(settings).state is TrainerState.FAILED
+    assert status_of(settings).waiting_for == "DivergedError: not finite"
     assert supervisor.num_started == learner._MAX_FAILURES
 
 
 def test_a_store_of_another_algorithm_cannot_start(
-    supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+    settings: NoJob, supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "reasons", ["CheckpointMismatch: another algorithm"])
     verdict = learner._Verdict(stop=threading.Event())
     with pytest.raises(CannotStart, match="another algorithm"):
-        learner._train(NoJob(), verdict)
+        learner._train(settings, verdict)
 
 
 def test_ray_that_does_not_come_up_is_tried_for_as_long_as_it_takes(
+    settings: NoJob,
     supervisor: type[FailingSupervisor],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -133,7 +152,7 @@ def test_ray_that_does_not_come_up_is_tried_for_as_long_as_it_takes(
     refusals = [RayNotStarted(f"nobody answers, {n}") for n in range(num_tries)]
     monkeypatch.setattr(supervisor, "refusals", list[TrainerFailed](refusals))
     verdict = learner._Verdict(stop=threading.Event())
-    thread, raised = in_thread(verdict)
+    thread, raised = in_thread(settings, verdict)
     wait_for_starts(supervisor, num_tries + 1)
     verdict.stop.set()
     thread.join(10)
@@ -142,4 +161,18 @@ def test_ray_that_does_not_come_up_is_tried_for_as_long_as_it_takes(
     assert supervisor.num_stopped == 1, "only one that was started is stopped"
     told = [r.getMessage() for r in caplog.records if "event=trainer_not_started" in r.getMessage()]
     assert len(told) == num_tries
+    assert status_of(settings).state is TrainerState.FAILED
+    assert status_of(settings).waiting_for == f"nobody answers, {num_tries - 1}"
     assert "reason=nobody answers, 0; trials are still taken in" in told[0]
+
+
+def test_the_status_of_another_trainer_of_the_store_is_left_alone(
+    settings: NoJob, supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "reasons", ["StoreLocked: in use by process 1"])
+    verdict = learner._Verdict(stop=threading.Event())
+    thread, _ = in_thread(settings, verdict)
+    wait_for_starts(supervisor, 2)
+    verdict.stop.set()
+    thread.join(10)
+    assert StoreView(settings.store).status() is None
