@@ -26,6 +26,7 @@ from typing import Any
 
 from learner.child_processes import children, is_alive, kill_children_with, name_of
 from learner.clock import Clock, SystemClock
+from learner.placement import NoMachineFits, num_gpus_for
 from learner.trainer_config import TrainerJob
 from learner.trainer_worker import TrainerWorker
 
@@ -66,6 +67,10 @@ class RayConfig:
     num_cpus: int = 1
     """CPUs that Ray sets aside for the trainer; torch's threads are `TrainerConfig.num_threads`."""
 
+    def __post_init__(self) -> None:
+        if self.num_cpus < 0:
+            raise ValueError(f"num_cpus is {self.num_cpus}, must not be negative")
+
 
 class RaySupervisor:
     """Starts the worker and keeps it running; `poll` it a few times a second.
@@ -95,7 +100,8 @@ class RaySupervisor:
         """Starts Ray and the worker; returns before the trainer is ready.
 
         Raises:
-            RayNotStarted: It could not; nothing of Ray is left running.
+            NoMachineFits: The CPUs or the GPU that are asked for are nowhere.
+            RayNotStarted: It could not; nothing of Ray is left running, in either case.
         """
         ray = _import_ray(is_private=self._config.address is None)
         on_signal = _handlers()
@@ -105,6 +111,8 @@ class RaySupervisor:
         except Exception as error:  # noqa: BLE001 - Ray raises plain Exception
             self._worker = self._run = None
             self._end_ray()
+            if isinstance(error, NoMachineFits):
+                raise
             where = f"the Ray at {address}" if (address := self._config.address) else "Ray"
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise RayNotStarted(f"{where} cannot be used: {reason}") from error
@@ -131,11 +139,10 @@ class RaySupervisor:
             ray.init(address=self._config.address, log_to_driver=False, configure_logging=False)
 
     def _place(self, ray: Any) -> None:
-        has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-        wants_gpu = self._job.device == "cuda" or (self._job.device == "auto" and has_gpu)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         worker = ray.remote(
             num_cpus=self._config.num_cpus,
-            num_gpus=int(wants_gpu),
+            num_gpus=num_gpus_for(self._job.device, self._config.num_cpus, machines),
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=2,
@@ -150,7 +157,7 @@ class RaySupervisor:
             timeout_s: Longest time to wait for news.
 
         Raises:
-            RayNotStarted: Ray died and did not come up again.
+            NoMachineFits, RayNotStarted: Ray died, and so it was with the next one.
             TrainerFailed: The trainer itself raised an error.
         """
         import ray

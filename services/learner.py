@@ -32,7 +32,7 @@ from services.logs import configure_logging
 from services.process import CannotStart, ExitCode, stop_on_signals, write_aside
 
 if TYPE_CHECKING:
-    from learner.ray_trainer import RaySupervisor, TrainerFailed
+    from learner.ray_trainer import RaySupervisor
     from services.learner_config import LearnerConfig
 
 logger = logging.getLogger(__name__)
@@ -149,20 +149,25 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
     """Keeps the trainer running until it is time to stop; trials are taken in all the while.
 
     Raises:
-        CannotStart: Configuration and store do not belong together.
+        CannotStart: Configuration and store do not belong together, or this machine does not have
+            what is asked for.
         TrainerFailed: It failed again and again; raised only once a stop is asked for.
     """
+    from learner.placement import NoMachineFits
     from learner.ray_trainer import RayNotStarted, TrainerFailed
 
     num_failures = num_in_vain = 0
+    has_run = False
     while not verdict.stop.is_set():
         began_s = time.monotonic()
         try:
             supervisor = _start(config)
-            num_in_vain = 0
+            num_in_vain, has_run = 0, True
             _supervise(supervisor, verdict)
-        except RayNotStarted as error:
-            # Never given up: a cluster comes back without anybody looking at its learners.
+        except (NoMachineFits, RayNotStarted) as error:
+            if isinstance(error, NoMachineFits) and config.ray.address is None and not has_run:
+                raise CannotStart(str(error)) from error
+            # Never given up: a cluster comes back, or grows, with nobody looking at its learners.
             num_in_vain += 1
             wait_s = min(_FAILURE_BACKOFF_S * num_in_vain, _LONGEST_BACKOFF_S)
             _note_failure(config, error)
@@ -193,7 +198,7 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
                 raise
 
 
-def _note_failure(config: LearnerConfig, error: TrainerFailed) -> None:
+def _note_failure(config: LearnerConfig, error: RuntimeError) -> None:
     """Says it to whoever waits for weights, also where the trainer did not live to do so."""
     if not str(error).startswith("StoreLocked"):  # the status is another trainer's then
         note_failure(config.store.absolute() / "logs" / "trainer_status.json", str(error))

@@ -214,6 +214,26 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
     )
 
 
+TOO_SMALL = """
+import sys
+from learner.child_processes import children, is_alive
+from learner.placement import NoMachineFits
+from learner.ray_trainer import RayConfig, RaySupervisor
+from learner.trainer_config import TrainerJob
+try:
+    RaySupervisor(TrainerJob.from_json(sys.argv[1]), RayConfig(num_cpus=100_000)).start()
+except NoMachineFits as error:
+    print(error)
+while any(is_alive(pid) for pid in children()):
+    pass
+"""
+
+
+def test_more_than_the_machine_has_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    done = run_script(TOO_SMALL, Run(tmp_path).job.to_json())
+    assert "asks for 100000 CPUs" in done.stdout, done.stderr
+
+
 def test_what_the_trainer_logs_is_kept_beside_the_store(run: Run) -> None:
     run.poll_until_training()
     log = run.root / "logs" / "trainer.log"

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from learner import ray_trainer
-from learner.ray_trainer import RayNotStarted, TrainerFailed, WorkerState
+from learner.placement import NoMachineFits
+from learner.ray_trainer import (
+    RayConfig,
+    RayNotStarted,
+    TrainerFailed,
+    WorkerState,
+)
 from learner.status import TrainerState, TrainerStatus
 from services import learner
 from services.learner_config import LearnerConfig
@@ -21,8 +27,8 @@ class FailingSupervisor:
     """Fails as often as it is told to, then runs until the learner stops."""
 
     reasons: list[str] = []
-    refusals: list[TrainerFailed] = []
-    """What its starts raise."""
+    refusals: list[RuntimeError | None] = []
+    """What its starts raise; None where one goes well."""
     num_started = num_stopped = 0
 
     def __init__(self, job: object, config: object) -> None:
@@ -30,8 +36,9 @@ class FailingSupervisor:
 
     def start(self) -> None:
         type(self).num_started += 1
-        if self.refusals:
-            raise self.refusals.pop(0)
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal is not None:
+            raise refusal
 
     def poll(self, timeout_s: float) -> WorkerState:
         if self.reasons:
@@ -54,7 +61,7 @@ class NoJob(LearnerConfig):
     def job(self) -> Any:
         return None
 
-    ray: Any = None
+    ray = RayConfig()
 
 
 @pytest.fixture
@@ -85,7 +92,7 @@ def in_thread(
     def train() -> None:
         try:
             learner._train(settings, verdict)
-        except (TrainerFailed, CannotStart) as error:
+        except (TrainerFailed, NoMachineFits, CannotStart) as error:
             raised.append(error)
 
     thread = threading.Thread(target=train)
@@ -150,7 +157,7 @@ def test_ray_that_does_not_come_up_is_tried_for_as_long_as_it_takes(
 ) -> None:
     num_tries = 2 * learner._MAX_FAILURES
     refusals = [RayNotStarted(f"nobody answers, {n}") for n in range(num_tries)]
-    monkeypatch.setattr(supervisor, "refusals", list[TrainerFailed](refusals))
+    monkeypatch.setattr(supervisor, "refusals", refusals)
     verdict = learner._Verdict(stop=threading.Event())
     thread, raised = in_thread(settings, verdict)
     wait_for_starts(supervisor, num_tries + 1)
@@ -176,3 +183,37 @@ def test_the_status_of_another_trainer_of_the_store_is_left_alone(
     verdict.stop.set()
     thread.join(10)
     assert StoreView(settings.store).status() is None
+
+
+def test_a_machine_that_is_too_small_cannot_start(
+    settings: NoJob, supervisor: type[FailingSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "refusals", [NoMachineFits("Ray sees 2 CPUs")])
+    with pytest.raises(CannotStart, match="Ray sees 2 CPUs"):
+        learner._train(settings, learner._Verdict(stop=threading.Event()))
+    assert supervisor.num_started == 1
+
+
+@pytest.mark.parametrize(
+    ("ray", "num_good_starts"),
+    [(RayConfig(address="head:6379"), 0), (RayConfig(), 1)],
+    ids=["a cluster", "a GPU that was there"],
+)
+def test_what_fits_nowhere_now_is_tried_again_where_it_may_fit_later(
+    settings: NoJob,
+    supervisor: type[FailingSupervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    ray: RayConfig,
+    num_good_starts: int,
+) -> None:
+    monkeypatch.setattr(NoJob, "ray", ray)
+    refusals = [None] * num_good_starts + [NoMachineFits("Ray sees 2 CPUs")]
+    monkeypatch.setattr(supervisor, "refusals", refusals)
+    monkeypatch.setattr(supervisor, "reasons", ["RuntimeError: CUDA error"] * num_good_starts)
+    verdict = learner._Verdict(stop=threading.Event())
+    thread, raised = in_thread(settings, verdict)
+    wait_for_starts(supervisor, num_good_starts + 2)
+    verdict.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert raised == []
