@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from learner import layout
 from learner.durable import FolderLock, StoreLocked
 from learner.ledger import StoreVersionMismatch
-from learner.status import note_failure
+from learner.status import TrainerState, note_failure, read_status
 from services.config import ConfigError
 from services.config_text import to_toml
 from services.ingress_process import (
@@ -163,7 +163,7 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
         try:
             supervisor = _start(config)
             num_in_vain, has_run = 0, True
-            _supervise(supervisor, verdict)
+            _supervise(supervisor, _Reports(_status_file(config)), verdict)
         except (NoMachineFits, RayNotStarted) as error:
             if isinstance(error, NoMachineFits) and config.ray.address is None and not has_run:
                 raise CannotStart(str(error)) from error
@@ -201,7 +201,11 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
 def _note_failure(config: LearnerConfig, error: RuntimeError) -> None:
     """Says it to whoever waits for weights, also where the trainer did not live to do so."""
     if not str(error).startswith("StoreLocked"):  # the status is another trainer's then
-        note_failure(config.store.absolute() / "logs" / "trainer_status.json", str(error))
+        note_failure(_status_file(config), str(error))
+
+
+def _status_file(config: LearnerConfig) -> Path:
+    return config.store.absolute() / "logs" / "trainer_status.json"
 
 
 def _start(config: LearnerConfig) -> RaySupervisor:
@@ -212,7 +216,7 @@ def _start(config: LearnerConfig) -> RaySupervisor:
     return supervisor
 
 
-def _supervise(supervisor: RaySupervisor, verdict: _Verdict) -> None:
+def _supervise(supervisor: RaySupervisor, reports: _Reports, verdict: _Verdict) -> None:
     """Watches one trainer until it is time to stop, or until it fails; ends it."""
     from learner.ray_trainer import TrainerFailed, WorkerState
 
@@ -223,12 +227,37 @@ def _supervise(supervisor: RaySupervisor, verdict: _Verdict) -> None:
             if now is not state:
                 logger.info("event=trainer state=%s", now.value)
                 state = now
+            reports.tell_news()
             if now is WorkerState.STOPPED:
                 raise TrainerFailed("the trainer ended by itself")
             if now is WorkerState.RESTARTING:
                 verdict.stop.wait(_POLL_S)
     finally:
         _stop(supervisor)
+
+
+class _Reports:
+    """Says in the log what the trainer does and waits for, once a change; not what it did before.
+
+    Args:
+        path: The trainer's status file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told = self._look()
+
+    def tell_news(self) -> None:
+        """Logs the report of now, unless it says what was said."""
+        news = self._look()
+        if news != self._told and news is not None:
+            _, state, waiting_for = news
+            logger.info("event=trainer_reports state=%s waiting_for=%r", state, waiting_for)
+        self._told = news or self._told
+
+    def _look(self) -> tuple[int, TrainerState, str] | None:
+        status = read_status(self._path)
+        return None if status is None else (status.pid, status.state, status.waiting_for)
 
 
 def _stop(supervisor: RaySupervisor) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from learner.ray_trainer import (
 from learner.status import TrainerState, TrainerStatus
 from services import learner
 from services.learner_config import LearnerConfig
-from services.process import CannotStart
+from services.process import CannotStart, write_aside
 from services.store_view import StoreView
 
 
@@ -29,6 +33,8 @@ class FailingSupervisor:
     reasons: list[str] = []
     refusals: list[RuntimeError | None] = []
     """What its starts raise; None where one goes well."""
+    reports: Iterator[Callable[[], None]] | None = None
+    """What the trainer writes, a report at each look after it."""
     num_started = num_stopped = 0
 
     def __init__(self, job: object, config: object) -> None:
@@ -43,6 +49,8 @@ class FailingSupervisor:
     def poll(self, timeout_s: float) -> WorkerState:
         if self.reasons:
             raise TrainerFailed(self.reasons.pop(0))
+        if self.reports is not None and (report := next(self.reports, None)):
+            report()
         threading.Event().wait(timeout_s)
         return WorkerState.RUNNING
 
@@ -217,3 +225,38 @@ def test_what_fits_nowhere_now_is_tried_again_where_it_may_fit_later(
     thread.join(10)
     assert not thread.is_alive()
     assert raised == []
+
+
+def test_what_the_trainer_waits_for_is_logged_once_a_change(
+    settings: NoJob,
+    supervisor: type[FailingSupervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logs = settings.store / "logs"
+    logs.mkdir(parents=True)
+    verdict = learner._Verdict(stop=threading.Event())
+
+    def report(state: TrainerState, waiting_for: str = "", num_updates: int = 0) -> None:
+        status = TrainerStatus(
+            state=state, waiting_for=waiting_for, num_updates=num_updates, pid=num_updates and 1
+        )
+        write_aside(logs / "trainer_status.json", json.dumps(dataclasses.asdict(status)))
+
+    report(TrainerState.STOPPED, "of the last run")
+    monkeypatch.setattr(learner, "_POLL_S", 0.0)
+    reports = [
+        lambda: None,
+        lambda: report(TrainerState.WAITING, "offline trials, 0 of 1 are there", 1),
+        lambda: report(TrainerState.WAITING, "offline trials, 0 of 1 are there", 2),
+        lambda: report(TrainerState.PRETRAINING, num_updates=3),
+        verdict.stop.set,
+    ]
+    monkeypatch.setattr(supervisor, "reports", iter(reports))
+    with caplog.at_level(logging.INFO, "services.learner"):
+        learner._train(settings, verdict)
+    told = [r.getMessage() for r in caplog.records if "trainer_reports" in r.getMessage()]
+    assert told == [
+        "event=trainer_reports state=waiting waiting_for='offline trials, 0 of 1 are there'",
+        "event=trainer_reports state=pretraining waiting_for=''",
+    ]
