@@ -54,6 +54,7 @@ class Trainer:
         StoreLocked: Another trainer works on this store.
         CheckpointMismatch: The store's checkpoints are of another algorithm or robot.
         CheckpointCorrupt: It has checkpoints and none can be read.
+        StoreFull: The disk is full; a later try may succeed.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class Trainer:
                 unix_ns=self._clock.unix_ns,
             )
         except BaseException as error:
-            self._show(TrainerState.FAILED, str(error))
+            is_full = isinstance(error, StoreFull)
+            self._show(TrainerState.WAITING if is_full else TrainerState.FAILED, str(error))
             self._lock.release()
             raise
         self._saved, self._saved_at_s = self.progress.state_dict(), self._clock.monotonic_s()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -10,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from learner.durable import StoreLocked, write_file
+from learner.durable import StoreFull, StoreLocked, write_file
 from learner.status import note_failure
 from learner.trainer_config import TrainerJob
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 30.0
 """How long a new worker waits for a dying one to let go of the store."""
+RETRY_FULL_DISK_S = 5.0
 LOG_BYTES = 4 << 20
 
 
@@ -62,7 +64,8 @@ class TrainerWorker:
             # Ray tells OpenMP to use one; the machine is the trainer's.
             torch.set_num_threads(_num_cpus())
         pid_file = Path(self._job.store) / "run" / "trainer.pid"
-        write_file(pid_file, f"{os.getpid()}\n".encode(), is_durable=False)
+        with contextlib.suppress(StoreFull):
+            write_file(pid_file, f"{os.getpid()}\n".encode(), is_durable=False)
         deadline_s = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
@@ -71,6 +74,11 @@ class TrainerWorker:
             except StoreLocked:
                 if time.monotonic() > deadline_s or self._stop.wait(0.2):
                     raise
+            except StoreFull as error:
+                logger.warning("store_full %s", error)
+                if self._stop.wait(RETRY_FULL_DISK_S):
+                    pid_file.unlink(missing_ok=True)
+                    return
         trainer.run(self._stop.is_set)
         pid_file.unlink(missing_ok=True)
 
@@ -84,7 +92,12 @@ def _num_cpus() -> int:
 def _log_to(path: Path) -> logging.Handler:
     """Sends this process's records to a file of their own: it has no terminal and no journal."""
     handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8"
+        # Opened by its first record: a log that cannot be made on a full disk ends nothing.
+        path,
+        maxBytes=LOG_BYTES,
+        backupCount=3,
+        encoding="utf-8",
+        delay=True,
     )
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s trainer %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from learner import training
-from learner.durable import StoreLocked
+from learner import durable, training
+from learner.durable import StoreFull, StoreLocked
 from learner.status import TrainerState, TrainerStatus, note_failure, read_status
 from learner.store import TrialStore
 from learner.trainer_config import TrainerConfig, TrainerJob
@@ -64,6 +66,31 @@ def test_a_worker_that_finds_another_trainer_leaves_its_report_alone(
 ) -> None:
     monkeypatch.setattr("learner.trainer_worker.LOCK_WAIT_S", 0.0)
     assert run_with(job, StoreLocked("in use by process 1"), monkeypatch) == BEFORE
+
+
+@pytest.mark.parametrize("is_freed", [True, False], ids=["room is made", "asked to stop"])
+def test_a_disk_that_is_full_at_the_start_is_waited_for(
+    job: TrainerJob, monkeypatch: pytest.MonkeyPatch, is_freed: bool
+) -> None:
+    def write(_path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def build(*_: Any) -> Any:
+        tries.append("build")
+        if len(tries) < 10:
+            raise StoreFull("no space left while writing metrics.jsonl")
+        if is_freed:
+            return SimpleNamespace(run=lambda _should_stop: tries.append("run"))
+        worker.stop()
+        raise StoreFull("still")
+
+    tries, worker = list[str](), TrainerWorker(job.to_json())
+    monkeypatch.setattr(durable, "_write", write)
+    monkeypatch.setattr(training, "build_trainer", build)
+    monkeypatch.setattr("learner.trainer_worker.RETRY_FULL_DISK_S", 0.0)
+    worker.run()
+    assert tries == ["build"] * 10 + ["run"] * is_freed
+    assert read_status(status_file(job)) == BEFORE
 
 
 def test_a_failure_that_cannot_be_written_is_logged(
