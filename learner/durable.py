@@ -6,6 +6,7 @@ reader sees the old state or the new one, also after a power cut. Nothing here k
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -145,10 +146,13 @@ class FolderLock:
 
     Raises:
         StoreLocked: Somebody else holds it; the message has their process id.
+        StoreFull: There is no file at `path` yet, and no room for one.
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with full_disk_is_store_full(str(path)):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor: int | None = descriptor
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -159,7 +163,9 @@ class FolderLock:
                 f"{what} is in use by process {holder} (lock {path}); stop that one first"
             ) from error
         os.truncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # On a full disk the lock holds all the same; it only does not say whose it is.
+        with contextlib.suppress(StoreFull), full_disk_is_store_full(str(path)):
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""

@@ -33,6 +33,9 @@ class Metrics:
         num_updates: Updates done so far; TensorBoard drops what it had beyond.
         is_tensorboard_on: Whether to write event files.
         unix_ns: Wall clock.
+
+    Raises:
+        StoreFull: There is no `metrics.jsonl` yet, and no room for one.
     """
 
     def __init__(
@@ -43,18 +46,22 @@ class Metrics:
         is_tensorboard_on: bool = True,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._unix_ns = unix_ns
-        # Line buffered: a kill may cut the last line short, never more.
-        self._file = (folder / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")
-        if self._file.tell() and not _ends_with_newline(folder / "metrics.jsonl"):
-            self._file.write("\n")
+        path = folder / "metrics.jsonl"
+        with full_disk_is_store_full(str(path)):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Line buffered: a kill may cut the last line short, never more.
+            self._file = path.open("a", buffering=1, encoding="utf-8")
+        if self._file.tell() and not _ends_with_newline(path):
+            with _full_disk_is_said("metrics.jsonl"):
+                self._file.write("\n")
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
         self._board = None
         if is_tensorboard_on:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=num_updates)
+            with self._full_disk_ends_board():
+                self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=num_updates)
         self._write("start", num_updates, {})
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from learner.child_processes import children, is_alive, kill_children_with, name_of
 from learner.clock import Clock, SystemClock
+from learner.placement import NoMachineFits, num_gpus_for
 from learner.trainer_config import TrainerJob
 from learner.trainer_worker import TrainerWorker
 
@@ -35,10 +38,16 @@ FIRST_BACKOFF_S = 0.25
 LAST_BACKOFF_S = 15.0
 STEADY_S = 60.0
 """A worker that ran for so long is started again at once when it dies."""
+RING_S = 10.0
+"""How long the head of a cluster may take to answer."""
 
 
 class TrainerFailed(RuntimeError):
     """The trainer ended with an error that a restart would meet again; the message is its own."""
+
+
+class RayNotStarted(TrainerFailed):
+    """Ray did not come up, or its cluster does not answer; a later try may find it well."""
 
 
 class WorkerState(StrEnum):
@@ -57,6 +66,10 @@ class RayConfig:
     """HOST:PORT of a running cluster that sees the same store folder; None starts a private one."""
     num_cpus: int = 1
     """CPUs that Ray sets aside for the trainer; torch's threads are `TrainerConfig.num_threads`."""
+
+    def __post_init__(self) -> None:
+        if self.num_cpus < 0:
+            raise ValueError(f"num_cpus is {self.num_cpus}, must not be negative")
 
 
 class RaySupervisor:
@@ -84,9 +97,31 @@ class RaySupervisor:
         """How often the worker, or all of Ray, was started again."""
 
     def start(self) -> None:
-        """Starts Ray and the worker; returns before the trainer is ready."""
+        """Starts Ray and the worker; returns before the trainer is ready.
+
+        Raises:
+            NoMachineFits: The CPUs or the GPU that are asked for are nowhere.
+            RayNotStarted: It could not; nothing of Ray is left running, in either case.
+        """
         ray = _import_ray(is_private=self._config.address is None)
         on_signal = _handlers()
+        try:
+            self._init(ray)
+            self._place(ray)
+        except Exception as error:  # noqa: BLE001 - Ray raises plain Exception
+            self._worker = self._run = None
+            self._end_ray()
+            if isinstance(error, NoMachineFits):
+                raise
+            where = f"the Ray at {address}" if (address := self._config.address) else "Ray"
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise RayNotStarted(f"{where} cannot be used: {reason}") from error
+        finally:
+            # Ray takes SIGTERM for itself; what it means to stop is our owner's business.
+            for number, handler in on_signal.items():
+                signal.signal(number, handler)
+
+    def _init(self, ray: Any) -> None:
         if self._config.address is None:
             self._temp = _make_temp()
             ray.init(
@@ -100,15 +135,14 @@ class RaySupervisor:
             )
             self._core_pids = _core_processes()
         else:
+            _ring(self._config.address)
             ray.init(address=self._config.address, log_to_driver=False, configure_logging=False)
-        # Ray takes SIGTERM for itself; what it means to stop is our owner's business.
-        for number, handler in on_signal.items():
-            signal.signal(number, handler)
-        has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-        wants_gpu = self._job.device == "cuda" or (self._job.device == "auto" and has_gpu)
+
+    def _place(self, ray: Any) -> None:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         worker = ray.remote(
             num_cpus=self._config.num_cpus,
-            num_gpus=int(wants_gpu),
+            num_gpus=num_gpus_for(self._job.device, self._config.num_cpus, machines),
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=2,
@@ -123,6 +157,7 @@ class RaySupervisor:
             timeout_s: Longest time to wait for news.
 
         Raises:
+            NoMachineFits, RayNotStarted: Ray died, and so it was with the next one.
             TrainerFailed: The trainer itself raised an error.
         """
         import ray
@@ -140,7 +175,7 @@ class RaySupervisor:
             else:
                 self._call_run()
             return WorkerState.RESTARTING
-        if not all(_is_alive(pid) for pid in self._core_pids):
+        if not all(is_alive(pid) for pid in self._core_pids):
             # Left alone, Ray would end this very process a minute after its GCS died.
             self._expect_restart("a process of Ray itself died")
             self._worker = None
@@ -174,7 +209,7 @@ class RaySupervisor:
         from ray.exceptions import RayError
 
         has_ended = False
-        if self._run is not None and all(_is_alive(pid) for pid in self._core_pids):
+        if self._run is not None and all(is_alive(pid) for pid in self._core_pids):
             try:
                 self._worker.stop.remote()
                 if ray.wait([self._run], timeout=timeout_s)[0]:
@@ -203,7 +238,9 @@ class RaySupervisor:
         import ray
 
         ray.shutdown()
+        self._core_pids = []
         if self._temp is not None:
+            kill_children_with(str(self._temp))  # of a start that failed half way
             shutil.rmtree(self._temp, ignore_errors=True)
             self._temp = None
 
@@ -222,6 +259,16 @@ def _import_ray(*, is_private: bool) -> Any:
     return ray
 
 
+def _ring(address: str) -> None:
+    """Raises OSError if nobody listens at HOST:PORT, about which Ray itself is silent for minutes.
+
+    Other forms of an address, such as `auto`, are left to Ray.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "://" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=RING_S).close()
+
+
 def _handlers() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -233,31 +280,12 @@ def _make_temp() -> Path:
     base = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())  # noqa: S108
     for old in base.glob(f"{TEMP_PREFIX}*"):
         pid = old.name.removeprefix(TEMP_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not _is_alive(int(pid)) and old.stat().st_uid == os.getuid():
+        if pid.isdecimal() and not is_alive(int(pid)) and old.stat().st_uid == os.getuid():
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{TEMP_PREFIX}{os.getpid()}-", dir=base))
 
 
 def _core_processes() -> list[int]:
-    """Returns the children without which Ray is dead: GCS and raylet; Linux only, else none."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(folder.name))
-        if fields and fields[0] in ("gcs_server", "raylet") and fields[2] == str(os.getpid()):
-            found.append(int(folder.name))
-    return found
-
-
-def _is_alive(pid: int) -> bool:
-    fields = _stat(pid)
-    return bool(fields) and fields[1] not in ("Z", "X")
-
-
-def _stat(pid: int) -> list[str]:
-    """Returns name, state and parent of a process; empty if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    head, _, rest = text.rpartition(")")
-    return [head.partition("(")[2], *rest.split()[:2]]
+    """Returns the children without which Ray is dead; Linux only, else none."""
+    core = [pid for pid in children() if name_of(pid) in ("gcs_server", "raylet")]
+    return [pid for pid in core if is_alive(pid)]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from learner.clock import Clock
+from learner.clock import Clock, SystemClock
 from learner.durable import StoreFull, write_file
 
+logger = logging.getLogger(__name__)
 WRITE_EVERY_S = 1.0
 
 
@@ -62,6 +64,27 @@ def read_status(path: Path) -> TrainerStatus | None:
         return None
 
 
+def note_failure(path: Path, reason: str, clock: Clock | None = None) -> None:
+    """Turns the last report into one of failure, and keeps its counts.
+
+    For whoever hears of a failure that the trainer did not live to report. Where it cannot be
+    written, nothing is changed, and the log says so.
+    """
+    shown = read_status(path) or TrainerStatus(state=TrainerState.FAILED)
+    failed = dataclasses.replace(
+        shown,
+        state=TrainerState.FAILED,
+        waiting_for=reason,
+        updates_per_second=0.0,
+        unix_ns=(clock or SystemClock()).unix_ns(),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, _text(failed), is_durable=False)
+    except (OSError, StoreFull) as error:
+        logger.warning("trainer_status_not_written reason=%s", error)
+
+
 class StatusFile:
     """Writes the status once a second, and at once when there is news beyond a count.
 
@@ -95,11 +118,14 @@ class StatusFile:
             pid=os.getpid(),
             unix_ns=self._clock.unix_ns(),
         )
-        text = json.dumps(dataclasses.asdict(full))
         try:
-            write_file(self._path, text.encode(), is_durable=False)
+            write_file(self._path, _text(full), is_durable=False)
         except StoreFull:
             self._shown = None  # tried again at the next call
+
+
+def _text(status: TrainerStatus) -> bytes:
+    return json.dumps(dataclasses.asdict(status)).encode()
 
 
 def _news(status: TrainerStatus) -> tuple[object, ...]:

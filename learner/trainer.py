@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 
-from learner.algorithms.base import Algorithm, DivergedError
-from learner.checkpoint import CheckpointCorrupt, CheckpointStore
+from learner.algorithms.base import Algorithm
+from learner.checkpoint import CheckpointStore
 from learner.clock import Clock, SystemClock
 from learner.durable import FolderLock, StoreFull
-from learner.ledger import LedgerCorrupt
 from learner.metrics import Metrics
 from learner.progress import Progress
 from learner.replay import Replay
@@ -27,14 +26,12 @@ from learner.sampler import Mixture
 from learner.status import StatusFile, TrainerState, TrainerStatus
 from learner.store import TrialStore
 from learner.trainer_config import TrainerConfig
-from learner.weights import WeightsManifest, WeightsNotFinite, WeightStore
+from learner.weights import WeightsManifest, WeightStore
 from learner.zarr_group import TrialCorrupt
-from protos.trial import RobotSpec, SpecMismatch, Trial
+from protos.trial import RobotSpec, Trial
 
 logger = logging.getLogger(__name__)
 RETRY_FULL_DISK_S = 5.0
-FATAL = (DivergedError, WeightsNotFinite, SpecMismatch, LedgerCorrupt, CheckpointCorrupt)
-"""What a later start would run into again; the status file says so."""
 
 
 class Trainer:
@@ -57,6 +54,7 @@ class Trainer:
         StoreLocked: Another trainer works on this store.
         CheckpointMismatch: The store's checkpoints are of another algorithm or robot.
         CheckpointCorrupt: It has checkpoints and none can be read.
+        StoreFull: The disk is full; a later try may succeed.
     """
 
     def __init__(
@@ -100,7 +98,8 @@ class Trainer:
                 unix_ns=self._clock.unix_ns,
             )
         except BaseException as error:
-            self._show(TrainerState.FAILED, str(error))
+            is_full = isinstance(error, StoreFull)
+            self._show(TrainerState.WAITING if is_full else TrainerState.FAILED, str(error))
             self._lock.release()
             raise
         self._saved, self._saved_at_s = self.progress.state_dict(), self._clock.monotonic_s()
@@ -116,6 +115,7 @@ class Trainer:
         Raises:
             DivergedError, WeightsNotFinite: An update was not finite; it was not saved.
             SpecMismatch: A committed trial follows another spec.
+            Exception: Whatever else ended it; the status file says each.
         """
         try:
             while not should_stop():
@@ -124,7 +124,7 @@ class Trainer:
                 self._retry_at_s = float("-inf")
                 self._try(self.save)
             self._show(TrainerState.STOPPED)
-        except FATAL as error:
+        except Exception as error:
             self._show(TrainerState.FAILED, str(error))
             raise
         finally:

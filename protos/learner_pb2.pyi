@@ -339,7 +339,7 @@ class GetWeightsChunkReply(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class TrainerStatus(_message.Message):
-    __slots__ = ("state", "num_updates", "updates_owed", "updates_per_second", "num_offline_trials", "num_online_trials", "weights_version", "ledger_seq", "status_age_s")
+    __slots__ = ("state", "num_updates", "updates_owed", "updates_per_second", "num_offline_trials", "num_online_trials", "weights_version", "ledger_seq", "status_age_s", "waiting_for")
     STATE_FIELD_NUMBER: _ClassVar[int]
     NUM_UPDATES_FIELD_NUMBER: _ClassVar[int]
     UPDATES_OWED_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +349,7 @@ class TrainerStatus(_message.Message):
     WEIGHTS_VERSION_FIELD_NUMBER: _ClassVar[int]
     LEDGER_SEQ_FIELD_NUMBER: _ClassVar[int]
     STATUS_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     state: str
     num_updates: int
     updates_owed: int
@@ -358,7 +359,8 @@ class TrainerStatus(_message.Message):
     weights_version: int
     ledger_seq: int
     status_age_s: float
-    def __init__(self, state: _Optional[str] = ..., num_updates: _Optional[int] = ..., updates_owed: _Optional[int] = ..., updates_per_second: _Optional[float] = ..., num_offline_trials: _Optional[int] = ..., num_online_trials: _Optional[int] = ..., weights_version: _Optional[int] = ..., ledger_seq: _Optional[int] = ..., status_age_s: _Optional[float] = ...) -> None: ...
+    waiting_for: str
+    def __init__(self, state: _Optional[str] = ..., num_updates: _Optional[int] = ..., updates_owed: _Optional[int] = ..., updates_per_second: _Optional[float] = ..., num_offline_trials: _Optional[int] = ..., num_online_trials: _Optional[int] = ..., weights_version: _Optional[int] = ..., ledger_seq: _Optional[int] = ..., status_age_s: _Optional[float] = ..., waiting_for: _Optional[str] = ...) -> None: ...
 
 class LiveEvent(_message.Message):
     __slots__ = ("unix_ns", "actor_id", "kind", "trial_id", "step_index", "reward", "plan_value", "plan_uncertainty", "weights_version", "is_deadline_missed", "outcome", "text")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from learner import layout
 from learner.durable import FolderLock, StoreLocked
 from learner.ledger import StoreVersionMismatch
+from learner.status import TrainerState, note_failure, read_status
 from services.config import ConfigError
 from services.config_text import to_toml
 from services.ingress_process import (
@@ -42,6 +43,7 @@ _POLL_S = 0.2
 _MAX_FAILURES = 5
 """So many failures of the trainer, each soon after its start, end the attempts."""
 _FAILURE_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 60.0
 _STEADY_S = 600.0
 _CANNOT_GO_ON = ("CheckpointMismatch", "SpecMismatch")
 """Errors of the trainer that mean that configuration and store do not belong together."""
@@ -147,19 +149,38 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
     """Keeps the trainer running until it is time to stop; trials are taken in all the while.
 
     Raises:
-        CannotStart: Configuration and store do not belong together.
+        CannotStart: Configuration and store do not belong together, or this machine does not have
+            what is asked for.
         TrainerFailed: It failed again and again; raised only once a stop is asked for.
     """
-    from learner.ray_trainer import TrainerFailed
+    from learner.placement import NoMachineFits
+    from learner.ray_trainer import RayNotStarted, TrainerFailed
 
-    num_failures = 0
+    num_failures = num_in_vain = 0
+    has_run = False
     while not verdict.stop.is_set():
         began_s = time.monotonic()
         try:
-            _supervise(config, verdict)
+            supervisor = _start(config)
+            num_in_vain, has_run = 0, True
+            _supervise(supervisor, _Reports(_status_file(config)), verdict)
+        except (NoMachineFits, RayNotStarted) as error:
+            if isinstance(error, NoMachineFits) and config.ray.address is None and not has_run:
+                raise CannotStart(str(error)) from error
+            # Never given up: a cluster comes back, or grows, with nobody looking at its learners.
+            num_in_vain += 1
+            wait_s = min(_FAILURE_BACKOFF_S * num_in_vain, _LONGEST_BACKOFF_S)
+            _note_failure(config, error)
+            logger.error(
+                "event=trainer_not_started reason=%s; trials are still taken in again_in_s=%.0f",
+                error,
+                wait_s,
+            )
+            verdict.stop.wait(wait_s)
         except TrainerFailed as error:
             if str(error).startswith(_CANNOT_GO_ON):
                 raise CannotStart(str(error)) from error
+            _note_failure(config, error)
             is_early = time.monotonic() - began_s < _STEADY_S
             num_failures = num_failures + 1 if is_early else 1
             if num_failures < _MAX_FAILURES:
@@ -177,12 +198,28 @@ def _train(config: LearnerConfig, verdict: _Verdict) -> None:
                 raise
 
 
-def _supervise(config: LearnerConfig, verdict: _Verdict) -> None:
-    """Runs one trainer until it is time to stop, or until it fails."""
-    from learner.ray_trainer import RaySupervisor, TrainerFailed, WorkerState
+def _note_failure(config: LearnerConfig, error: RuntimeError) -> None:
+    """Says it to whoever waits for weights, also where the trainer did not live to do so."""
+    if not str(error).startswith("StoreLocked"):  # the status is another trainer's then
+        note_failure(_status_file(config), str(error))
+
+
+def _status_file(config: LearnerConfig) -> Path:
+    return config.store.absolute() / "logs" / "trainer_status.json"
+
+
+def _start(config: LearnerConfig) -> RaySupervisor:
+    from learner.ray_trainer import RaySupervisor
 
     supervisor = RaySupervisor(config.job(), config.ray)
     supervisor.start()
+    return supervisor
+
+
+def _supervise(supervisor: RaySupervisor, reports: _Reports, verdict: _Verdict) -> None:
+    """Watches one trainer until it is time to stop, or until it fails; ends it."""
+    from learner.ray_trainer import TrainerFailed, WorkerState
+
     state = None
     try:
         while not verdict.stop.is_set():
@@ -190,12 +227,37 @@ def _supervise(config: LearnerConfig, verdict: _Verdict) -> None:
             if now is not state:
                 logger.info("event=trainer state=%s", now.value)
                 state = now
+            reports.tell_news()
             if now is WorkerState.STOPPED:
                 raise TrainerFailed("the trainer ended by itself")
             if now is WorkerState.RESTARTING:
                 verdict.stop.wait(_POLL_S)
     finally:
         _stop(supervisor)
+
+
+class _Reports:
+    """Says in the log what the trainer does and waits for, once a change; not what it did before.
+
+    Args:
+        path: The trainer's status file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told = self._look()
+
+    def tell_news(self) -> None:
+        """Logs the report of now, unless it says what was said."""
+        news = self._look()
+        if news != self._told and news is not None:
+            _, state, waiting_for = news
+            logger.info("event=trainer_reports state=%s waiting_for=%r", state, waiting_for)
+        self._told = news or self._told
+
+    def _look(self) -> tuple[int, TrainerState, str] | None:
+        status = read_status(self._path)
+        return None if status is None else (status.pid, status.state, status.waiting_for)
 
 
 def _stop(supervisor: RaySupervisor) -> None:

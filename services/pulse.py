@@ -23,6 +23,8 @@ from protos import learner_pb2 as pb
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
+MAX_REASON_CHARS = 500
+"""Of what the trainer waits for, or failed of; the rest is in the learner's log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,7 @@ class Pulse:
                 num_online_trials=int(raw["num_online_trials"]),
                 weights_version=int(raw["weights_version"] or 0),
                 ledger_seq=int(raw["ledger_seq"]),
+                waiting_for=str(raw.get("waiting_for", ""))[:MAX_REASON_CHARS],
                 status_age_s=max(0.0, (self._unix_ns() - int(raw["unix_ns"])) / 1e9),
             )
         except FileNotFoundError:

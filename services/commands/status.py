@@ -79,11 +79,7 @@ def _facts(reply: pb.StatusReply, learner: str) -> dict[str, Any]:
         "learner": f"{learner}, {reply.software}, up {reply.uptime_s:.0f} s",
         "task": reply.task,
         "trials": f"{reply.num_trials} committed, {reply.num_quarantined} in quarantine",
-        "trainer": (
-            f"{trainer.state or 'has not reported'}, told {trainer.status_age_s:.0f} s ago"
-            if trainer.state
-            else "has not reported yet"
-        ),
+        "trainer": _trainer_words(trainer),
         "updates": f"{trainer.num_updates}{owed} ({trainer.updates_per_second:.1f} a second)",
         "learned on": (
             f"{trainer.num_offline_trials} offline and {trainer.num_online_trials} online trials"
@@ -95,6 +91,13 @@ def _facts(reply: pb.StatusReply, learner: str) -> dict[str, Any]:
         ),
         "disk": f"{reply.disk_free_bytes / 2**30:.1f} GiB free",
     }
+
+
+def _trainer_words(trainer: pb.TrainerStatus) -> str:
+    if not trainer.state:
+        return "has not reported yet"
+    reason = f": {trainer.waiting_for}" if trainer.waiting_for else ""
+    return f"{trainer.state}{reason}, told {trainer.status_age_s:.0f} s ago"
 
 
 def _actor_cells(actor: pb.ActorStatus) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from learner.durable import StoreFull
 from learner.ledger import TrialRow
 from learner.metrics import Metrics
 from protos.trial import Outcome, Source
@@ -82,6 +83,32 @@ def test_a_full_disk_costs_numbers_and_nothing_else(
     assert lines_of(tmp_path)[-1]["loss"] == 2.0
     with pytest.raises(OSError, match="No space"):
         full.close()
+
+
+def test_a_disk_that_is_full_from_the_start_costs_tensorboard_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make_board(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", make_board)
+    metrics = Metrics(tmp_path)
+    metrics.add({"loss": torch.tensor(1.0)})
+    assert metrics.write(1, {}) == {"loss": 1.0}
+    metrics.close()
+    assert "metrics_not_written no space left while writing TensorBoard" in caplog.text
+    assert [line["kind"] for line in lines_of(tmp_path)] == ["start", "updates"]
+
+
+def test_without_room_for_the_file_the_disk_is_said_to_be_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_file(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", open_file)
+    with pytest.raises(StoreFull, match=r"metrics\.jsonl"):
+        Metrics(tmp_path)
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 from learner import durable
 from learner.algorithms.base import DivergedError
 from learner.checkpoint import Checkpoint, CheckpointStore
-from learner.durable import FAILPOINT_VARIABLE, StoreLocked
+from learner.durable import FAILPOINT_VARIABLE, FolderLock, StoreFull, StoreLocked
 from learner.run_state import CheckpointMismatch
 from learner.status import TrainerState, read_status
 from learner.store import TrialStore
@@ -316,6 +316,20 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_published(
     assert "not finite" in status_of(store).waiting_for
 
 
+def test_an_error_of_any_kind_is_shown(
+    store: TrialStore, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Trainer]
+) -> None:
+    def update(_batch: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    trainer = make()
+    monkeypatch.setattr(trainer.algorithm, "update", update)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        trainer.run(lambda: False)
+    assert status_of(store).state is TrainerState.FAILED
+    assert status_of(store).waiting_for == "CUDA out of memory"
+
+
 def test_weights_that_are_not_finite_are_not_published(
     store: TrialStore, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Trainer]
 ) -> None:
@@ -372,6 +386,33 @@ def test_a_full_disk_is_waited_out(
     assert trainer.weights.versions() == [1]
     trainer.step()
     assert status_of(store).waiting_for == "online trials"
+
+
+def test_a_full_disk_at_the_start_is_no_failure(
+    store: TrialStore, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Trainer]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreFull("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("learner.trainer.Metrics", full)
+        with pytest.raises(StoreFull):
+            make()
+    assert status_of(store).state is TrainerState.WAITING
+    assert status_of(store).waiting_for == "no space left"
+    make()
+
+
+def test_a_lock_holds_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = FolderLock(tmp_path / "lock", "this")
+    with pytest.raises(StoreLocked, match="in use by process unknown"):
+        FolderLock(tmp_path / "lock", "this")
+    lock.release()
+    FolderLock(tmp_path / "lock", "this").release()
 
 
 # --- bit for bit ------------------------------------------------------------------------------

@@ -115,6 +115,9 @@ def build() -> dict[str, Message]:
             trained_ledger_seq=8,
             ledger_seq=9,
         ),
+        "heartbeat_reply_waiting": pb.HeartbeatReply(
+            trainer=pb.TrainerStatus(state="waiting", waiting_for="online trials")
+        ),
         "query_trials_request": pb.QueryTrialsRequest(trial_ids=[trial_id_of(1), trial_id_of(2)]),
         "query_trials_reply": pb.QueryTrialsReply(
             holdings=[

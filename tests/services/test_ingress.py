@@ -33,6 +33,7 @@ from services.client import (
     WeightsGone,
 )
 from services.leases import LeaseLost
+from services.pulse import MAX_REASON_CHARS
 from services.records import LoopStatus
 from services.spool import SpoolCounts
 from tests.services.rig import (
@@ -616,6 +617,7 @@ def test_trainer_s_report_reaches_actors_and_viewers(tmp_path: Path) -> None:
         lease = client.hello(identity()).lease_token
         report = {
             "state": "finetuning",
+            "waiting_for": "no space left " + 1_000 * "x",
             "num_updates": 10,
             "updates_owed": 4,
             "updates_per_second": 2.5,
@@ -634,6 +636,8 @@ def test_trainer_s_report_reaches_actors_and_viewers(tmp_path: Path) -> None:
         assert reply.trained_ledger_seq == 4
         assert (reply.trainer.updates_owed, reply.trainer.updates_per_second) == (4, 2.5)
         assert 3.0 <= reply.trainer.status_age_s < 60.0
+        assert reply.trainer.waiting_for.startswith("no space left x")
+        assert len(reply.trainer.waiting_for) == MAX_REASON_CHARS
         client.close()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from learner.durable import FolderLock
+from learner.ray_trainer import RayNotStarted, RaySupervisor
 from learner.store import TrialStore
 from robot.sim.offline import OfflineDataConfig, make_offline_trials
 from services import cli, config
@@ -90,6 +91,29 @@ def test_a_learner_waits_for_the_ingress_of_one_that_was_killed(
             stop.set()
             thread.join()
         assert old.process.wait() == ExitCode.DONE
+    assert codes == [ExitCode.DONE]
+
+
+def test_trials_are_taken_in_while_ray_does_not_come_up(
+    tiny: LearnerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_supervisor: RaySupervisor) -> None:
+        nonlocal num_tries
+        num_tries += 1
+        raise RayNotStarted("the node timed out during startup")
+
+    monkeypatch.setattr(RaySupervisor, "start", refuse)
+    monkeypatch.setattr("services.learner._FAILURE_BACKOFF_S", 0.01)
+    num_tries, codes, stop, view = 0, list[int](), threading.Event(), StoreView(tiny.store)
+    thread = threading.Thread(target=lambda: codes.append(run_learner(tiny, stop)))
+    thread.start()
+    try:
+        wait_until(lambda: num_tries > 1, what="Ray was tried again")
+        with closing(LearnerClient(view.address() or "")) as client:
+            assert client.status().task == "reach"
+    finally:
+        stop.set()
+        thread.join()
     assert codes == [ExitCode.DONE]
 
 
