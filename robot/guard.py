@@ -17,16 +17,16 @@ from collections.abc import Callable
 
 from robot.clock import Clock
 from robot.fault_store import FaultLatch, FaultStore
-from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck, check_reset
+from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck
 from robot.guard_limits import GuardLimits
 from robot.guard_messages import Phase, Report
+from robot.guard_resetting import ResetRun
 from robot.guard_steering import Steering
 from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
 
-_SETTLED_NS, _RESET_NS = 200_000_000, 30_000_000_000
 _TARGETS_COUNT = (Phase.READY, Phase.MOVING, Phase.HELD)
 
 
@@ -55,11 +55,11 @@ class Guard:
         self._watch = ArmWatch(arm, limits, clock)
         self._check, self._loop = TargetCheck(limits), LoopWatch()
         self._steering = Steering(arm, limits, clock)
-        self._is_connected = self._is_reset_held = False
+        self._reset = ResetRun(limits, self._steering, self._watch, self._loop, self._hold)
+        self._is_connected = False
         self._phase = Phase.IDLE if self._latched.fault is None else Phase.LATCHED
         self._period_ns: int | None = None
-        self._settled_ns = self._reset_until_ns = 0
-        self._seq = self._reset_number = self._reset_asked = 0
+        self._seq = self._reset_number = 0
         self._num_holds = self._num_ignored = self._num_acks = 0
 
     @property
@@ -110,7 +110,7 @@ class Guard:
         if self.is_moving and not is_farewell:
             self._latch(RobotFault("loop_gone", "the loop's connection ended while it drove"))
         elif self.is_moving:
-            self._guarded(lambda: self._steering.halt(self._watch.stopping_place()))
+            self._guarded(self._halt)
         self._period_ns = None
         if self._phase is not Phase.LATCHED:
             self._phase = Phase.IDLE
@@ -126,16 +126,10 @@ class Guard:
             self._num_ignored += 1
             return
         try:
-            here = self._watch.look().position_m
-            goal = check_reset(self._limits, pose, here)
+            self._reset.begin(number, pose, self._clock.now_ns())
         except RobotFault as fault:
             self._latch(fault)
             return
-        now_ns = self._clock.now_ns()
-        self._reset_asked, self._settled_ns, self._is_reset_held = number, now_ns, False
-        self._loop.heard(now_ns, now_ns)
-        self._reset_until_ns = now_ns + _RESET_NS
-        self._steering.start(here, goal, over=self._limits.crossing_height_m)
         self._phase = Phase.RESETTING
         self._guarded(self._steering.go_on)
 
@@ -254,7 +248,9 @@ class Guard:
         now_ns = self._clock.now_ns()
         if self._phase is Phase.RESETTING:
             self._watch.check_follows(self._steering.place)
-            self._go_on_resetting(now_ns)
+            if self._reset.go_on(now_ns):
+                self._check.start(self._steering.goal.position_m)
+                self._reset_number, self._phase = self._reset.number, Phase.READY
         elif self._phase in (Phase.MOVING, Phase.HELD):
             self._watch.check_pose()
             self._watch.check_follows(self._steering.place)
@@ -267,28 +263,10 @@ class Guard:
 
     def _hold(self) -> None:
         self._num_holds += 1
-        self._steering.halt(self._watch.stopping_place())
+        self._halt()
 
-    def _go_on_resetting(self, now_ns: int) -> None:
-        goal = self._steering.goal
-        if now_ns > self._reset_until_ns:
-            raise RobotFault("reset_timeout", f"the arm does not come to rest at {goal}")
-        was_held, self._is_reset_held = self._is_reset_held, self._loop.is_silent(now_ns)
-        if self._is_reset_held:
-            if not was_held:
-                self._hold()
-            return
-        if was_held:
-            here = self._watch.look().position_m
-            self._steering.start(here, goal, over=self._limits.crossing_height_m)
-        self._steering.go_on()
-        if not (self._steering.is_there and self._watch.is_settled_at(goal)):
-            self._settled_ns = now_ns
-        elif now_ns - self._settled_ns >= _SETTLED_NS:
-            self._watch.check_pose()
-            self._steering.stay_inside()
-            self._check.start(goal.position_m)
-            self._reset_number, self._phase = self._reset_asked, Phase.READY
+    def _halt(self) -> None:
+        self._steering.halt(self._watch.stopping_place(self._limits.max_acceleration_m_s2))
 
     def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
         doing, self._phase = self._phase.name.lower(), Phase.LATCHED

@@ -6,6 +6,7 @@ import math
 
 from robot.clock import Clock
 from robot.guard_limits import GuardLimits
+from robot.guard_motion import ToolMotion
 from robot.guard_path import PathAllowance, Place, clipped
 from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 
@@ -116,8 +117,7 @@ class ArmWatch:
 
     def __init__(self, arm: Arm, limits: GuardLimits, clock: Clock) -> None:
         self._arm, self._limits, self._clock = arm, limits, clock
-        self._velocity: Place = (0.0, 0.0, 0.0)
-        self._opening_speed = 0.0
+        self._motion = self._start_motion()
         self.state: ArmState | None = None
         """The newest state; None before the first look."""
 
@@ -127,17 +127,11 @@ class ArmWatch:
         Raises:
             RobotFault: The arm has a fault, says nothing new, or says what is no number.
         """
-        state, before = self._arm.state(), self.state
+        state = self._arm.state()
         numbers = (*state.position_m, *state.rotation_rad, state.gripper_opening)
         if not all(math.isfinite(number) for number in numbers):
             raise RobotFault("state_not_finite", f"the arm reports {list(numbers)}")
-        if before is not None and (passed_s := (state.t_ns - before.t_ns) * 1e-9) > 0:
-            x, y, z = (
-                (now - then) / passed_s
-                for now, then in zip(state.position_m, before.position_m, strict=True)
-            )
-            self._velocity = (x, y, z)
-            self._opening_speed = (state.gripper_opening - before.gripper_opening) / passed_s
+        self._motion.take(state)
         self.state = state
         if (fault := self._arm.fault) is not None:
             raise fault.again()
@@ -147,7 +141,10 @@ class ArmWatch:
 
     def forget(self) -> None:
         """Takes the next state for the first one."""
-        self.state, self._velocity, self._opening_speed = None, (0.0, 0.0, 0.0), 0.0
+        self.state, self._motion = None, self._start_motion()
+
+    def _start_motion(self) -> ToolMotion:
+        return ToolMotion(self._limits.max_speed_m_s, self._limits.max_acceleration_m_s2)
 
     def check_pose(self) -> None:
         """Checks that the tool is in the box and points down, as it does in a trial.
@@ -171,15 +168,9 @@ class ArmWatch:
         if (lag_m := math.dist(place, target)) > self._limits.max_lag_m:
             raise RobotFault("not_following", f"the tool is {lag_m:.3f} m from its target")
 
-    def stopping_place(self) -> Place:
-        """Returns where the arm comes to rest if it brakes now as hard as the limits allow."""
-        assert self.state is not None
-        seconds = math.hypot(*self._velocity) / (2 * self._limits.max_acceleration_m_s2)
-        x, y, z = (
-            at + speed * seconds
-            for at, speed in zip(self.state.position_m, self._velocity, strict=True)
-        )
-        return x, y, z
+    def stopping_place(self, deceleration_m_s2: float) -> Place:
+        """Returns where the arm comes to rest if it brakes now, this hard."""
+        return self._motion.stopping_place(deceleration_m_s2, self._clock.now_ns())
 
     def is_settled_at(self, goal: ToolTarget) -> bool:
         """Whether the arm rests at `goal`, as far as what the gripper holds lets it close."""
@@ -191,8 +182,8 @@ class ArmWatch:
             or state.is_gripper_stuck
         )
         is_still = (
-            math.hypot(*self._velocity) <= _STILL_M_S
-            and abs(self._opening_speed) <= _STILL_OPENING_S
+            math.hypot(*self._motion.velocity_m_s) <= _STILL_M_S
+            and abs(self._motion.opening_speed_hz) <= _STILL_OPENING_S
         )
         return is_gripper_there and is_still
 

@@ -11,7 +11,7 @@ from robot.guarded_arm import GuardedArm
 from robot.safety import SafetyLimits
 from tests.contracts.arm import ArmContract
 from tests.robot.guard_rig import PERIOD_NS, GuardRig
-from tests.robot.test_guard_hostile import make_env
+from tests.robot.hostile import make_env
 
 
 class AckedArm(GuardedArm):
