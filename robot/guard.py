@@ -4,9 +4,9 @@ It is driven by `step`, a hundred times a second, and by what a loop and people 
 waits. Every target of the loop is checked again: one that breaks a limit is never sent and latches.
 Others are sent along a path whose speed and acceleration are bounded by the guard's own clock.
 
-While the arm moves, silence of two periods makes it hold where it is, and silence of a second, or a
-loop that is gone, latches; on the way to a start a loop sends no targets, but says that it waits. A
-latched fault lies on disk until a person clears it.
+While the arm moves, silence of some two periods makes it brake and hold, as does a loop that sees
+nothing new; silence of a second, or a loop that is gone, latches. On the way to a start a loop
+sends no targets, but says that it waits. A latched fault lies on disk until a person clears it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ class Guard:
     def is_moving(self) -> bool:
         """Whether the arm may be in motion by the guard's will."""
         return self._phase in (Phase.RESETTING, Phase.MOVING, Phase.HELD)
+
+    @property
+    def due_ns(self) -> int | None:
+        """When a `step` should come though it is not its turn yet; None for no hurry."""
+        return self._loop.hold_ns if self._phase is Phase.MOVING else None
 
     def connect(self) -> None:
         """Makes the arm ready to move, unless a fault is latched: then `acknowledge` does.
@@ -157,6 +162,19 @@ class Guard:
             return
         self._phase = Phase.MOVING
         self._guarded(self._steering.go_on)
+
+    def hold(self, t_ns: int) -> None:
+        """Brakes the arm where it is, until the next target.
+
+        Args:
+            t_ns: When the loop said so, which is a sign of life; one of long ago is none.
+        """
+        if self._phase not in (Phase.MOVING, Phase.HELD):
+            return
+        self._loop.heard(t_ns, self._clock.now_ns())
+        if self._phase is Phase.MOVING:
+            self._phase = Phase.HELD
+            self._guarded(self._hold)
 
     def wait(self, t_ns: int) -> None:
         """Takes note that the loop was there at `t_ns`, and waited for the end of a reset."""
@@ -259,14 +277,15 @@ class Guard:
                 self._phase = Phase.HELD
                 self._hold()
             elif self._phase is Phase.MOVING:
-                self._steering.go_on()
+                self._steering.go_on(is_last=self._loop.is_late(now_ns))
 
     def _hold(self) -> None:
         self._num_holds += 1
         self._halt()
 
     def _halt(self) -> None:
-        self._steering.halt(self._watch.stopping_place(self._limits.max_acceleration_m_s2))
+        place = self._watch.stopping_place(self._steering.braking_m_s2)
+        self._steering.halt(place, is_still=self._watch.is_still)
 
     def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
         doing, self._phase = self._phase.name.lower(), Phase.LATCHED

@@ -14,8 +14,16 @@ from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 _TOLERANCE = 1e-6
 _SILENT_NS = 250_000_000
 LOOP_GONE_S = 1.0  # silence that latches while the arm moves
-HOLD_PERIODS = 2
-"""Silence, in periods of the loop, after which the arm holds."""
+HOLD_PERIODS = 2.1
+"""Silence between targets, in periods of the loop, after which the arm holds: one that comes a
+period late is no silence yet. It rests within two periods and 50 ms."""
+RESET_HOLD_PERIODS = 1.6
+"""The same on the way to a start, where the loop says twice a period that it waits."""
+_OLD_PERIODS = 2
+# What the loop sent longer ago is no sign of life.
+_LATE_PERIODS = 0.75
+# So long after the loop's last target the arm is not led on toward it but to its very end: it slows
+# down by itself where it was sent, and is slow by the time it is held.
 _AHEAD_NS = 10_000_000
 # So much path may come at once, as after a while in which this process did not run.
 _SAVED_S = 1.0
@@ -93,17 +101,26 @@ class LoopWatch:
 
     def heard(self, t_ns: int, now_ns: int) -> bool:
         """Takes what the loop sent at `t_ns`; False if that is old, and no sign of life."""
-        is_new = -_AHEAD_NS <= now_ns - t_ns <= HOLD_PERIODS * self.period_ns
+        is_new = -_AHEAD_NS <= now_ns - t_ns <= _OLD_PERIODS * self.period_ns
         if is_new:
             self._heard_ns = now_ns
         return is_new
 
-    def is_silent(self, now_ns: int) -> bool:
-        """Whether it is silent for so long that the arm holds; RobotFault if it is gone."""
+    def is_silent(self, now_ns: int, periods: float = HOLD_PERIODS) -> bool:
+        """Whether it has been silent for so many periods; RobotFault if it is gone."""
         silent_ns = now_ns - self._heard_ns
         if silent_ns > LOOP_GONE_S * 1e9:
             raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
-        return silent_ns > HOLD_PERIODS * self.period_ns
+        return silent_ns > periods * self.period_ns
+
+    def is_late(self, now_ns: int) -> bool:
+        """Whether its next target should be here soon, so that the arm is to slow down."""
+        return now_ns - self._heard_ns > _LATE_PERIODS * self.period_ns
+
+    @property
+    def hold_ns(self) -> int:
+        """When it will have been silent for so long that the arm holds in a trial."""
+        return self._heard_ns + round(HOLD_PERIODS * self.period_ns)
 
 
 class ArmWatch:
@@ -168,6 +185,11 @@ class ArmWatch:
         if (lag_m := math.dist(place, target)) > self._limits.max_lag_m:
             raise RobotFault("not_following", f"the tool is {lag_m:.3f} m from its target")
 
+    @property
+    def is_still(self) -> bool:
+        """Whether the tool stands still."""
+        return math.hypot(*self._motion.velocity_m_s) <= _STILL_M_S
+
     def stopping_place(self, deceleration_m_s2: float) -> Place:
         """Returns where the arm comes to rest if it brakes now, this hard."""
         return self._motion.stopping_place(deceleration_m_s2, self._clock.now_ns())
@@ -181,11 +203,8 @@ class ArmWatch:
             abs(state.gripper_opening - goal.gripper_opening) <= _NEAR_OPENING
             or state.is_gripper_stuck
         )
-        is_still = (
-            math.hypot(*self._motion.velocity_m_s) <= _STILL_M_S
-            and abs(self._motion.opening_speed_hz) <= _STILL_OPENING_S
-        )
-        return is_gripper_there and is_still
+        is_gripper_still = abs(self._motion.opening_speed_hz) <= _STILL_OPENING_S
+        return is_gripper_there and is_gripper_still and self.is_still
 
 
 def check_finite(target: ToolTarget) -> None:

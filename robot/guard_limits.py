@@ -36,6 +36,9 @@ class GuardLimits:
     """Greatest speed of the targets that are sent to the arm, along their path."""
     max_acceleration_m_s2: float = 2.0
     """The targets that are sent change their speed by no more than this."""
+    hold_acceleration_m_s2: float = 10.0
+    """An arm that is held brakes this hard, if it can: from 0.25 m/s it rests within 25 ms, where
+    `max_acceleration_m_s2` would take 125. Not less than that."""
     max_lag_m: float = 0.15
     """The arm further than this from its target is a fault: it is blocked or not following."""
     max_outside_m: float = 0.03
@@ -62,10 +65,20 @@ class GuardLimits:
             max_lag_m=self.max_lag_m,
             max_outside_m=self.max_outside_m,
         )
-        for name in ("max_acceleration_m_s2", "max_tilt_rad", "max_period_s"):
+        for name in (
+            "max_acceleration_m_s2",
+            "hold_acceleration_m_s2",
+            "max_tilt_rad",
+            "max_period_s",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
+        if self.hold_acceleration_m_s2 < self.max_acceleration_m_s2:
+            raise ValueError(
+                f"hold_acceleration_m_s2 {self.hold_acceleration_m_s2:g} is less than "
+                f"max_acceleration_m_s2 {self.max_acceleration_m_s2:g}"
+            )
         if self.max_period_s < _SHORTEST_PERIOD_S:
             raise ValueError(f"max_period_s must be at least {_SHORTEST_PERIOD_S}")
         if not (math.isfinite(self.reset_reach_m) and self.reset_reach_m >= 0):

@@ -57,6 +57,8 @@ class PathLimiter:
     ) -> None:
         self._longest_m = max_speed_m_s * period_s
         self._change_m = max_acceleration_m_s2 * period_s**2
+        self.slow_m = self._change_m / 2
+        """A way that ends with a target this near is slow there."""
         self._allowance = PathAllowance(max_speed_m_s, 1.5 * self._longest_m)
         self._low: Place = (0.0, 0.0, 0.0)
         self._high: Place = (0.0, 0.0, 0.0)

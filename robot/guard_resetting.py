@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from robot.guard_checks import ArmWatch, LoopWatch, check_reset
+from robot.guard_checks import RESET_HOLD_PERIODS, ArmWatch, LoopWatch, check_reset
 from robot.guard_limits import GuardLimits
 from robot.guard_steering import Steering
 from robot.interfaces import RobotFault, StartPose, ToolTarget
@@ -56,7 +56,7 @@ class ResetRun:
         goal = self._steering.goal
         if now_ns > self._until_ns:
             raise RobotFault("reset_timeout", f"the arm does not come to rest at {goal}")
-        was_held, self._is_held = self._is_held, self._loop.is_silent(now_ns)
+        was_held, self._is_held = self._is_held, self._loop.is_silent(now_ns, RESET_HOLD_PERIODS)
         if self._is_held:
             if not was_held:
                 self._hold()

@@ -132,6 +132,24 @@ class WatchedArm(Arm, Protocol):
         """Says that no target comes before the next reset, and that this is meant so."""
         ...
 
+    def hold(self, *, is_aside: bool = False) -> None:
+        """Has the arm brake where it is, until the next target.
+
+        Args:
+            is_aside: Asked for by a thread beside the one that drives: it says nothing of that one,
+                and waits for nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class BrakingArm(Arm, Protocol):
+    """An arm that can go to a target with more than its usual change of speed."""
+
+    def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
+        """Replaces the current target by one just ahead, and brakes this hard on the way."""
+        ...
+
 
 @runtime_checkable
 class Camera(Protocol):

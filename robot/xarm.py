@@ -19,7 +19,7 @@ from robot.xarm_config import XArmConfig
 from robot.xarm_gripper import XArmGripper
 from robot.xarm_lines import TOOL_DOWN_RAD, XArmLines
 from robot.xarm_reports import Measured
-from robot.xarm_reset import Arrival, reset_path
+from robot.xarm_reset import Arrival, Place, reset_path
 from robot.xarm_units import to_mm
 
 logger = logging.getLogger(__name__)
@@ -115,9 +115,13 @@ class XArm:
         Returns when the controller has taken it, a millisecond later; RobotFault if it has not
         within the configured time, or for a target outside the fence.
         """
+        self.brake(target, self._config.acceleration_m_s2)
+
+    def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
+        """Sends a target with a change of speed of its own; as `command` else."""
         lines = self._check_ready()
         self._check_target(target.position_m, target.gripper_opening)
-        self._send(lines, target.position_m, self._config.speed_m_s, self._config.acceleration_m_s2)
+        self._send(lines, target.position_m, self._config.speed_m_s, deceleration_m_s2)
         self._set_gripper(target.gripper_opening)
         # A stop may have come while the answer was awaited.
         self._raise_if_latched()
@@ -221,11 +225,7 @@ class XArm:
             self._fail(fault)
 
     def _send(
-        self,
-        lines: XArmLines,
-        position_m: tuple[float, float, float],
-        speed_m_s: float,
-        acceleration_m_s2: float,
+        self, lines: XArmLines, position_m: Place, speed_m_s: float, acceleration_m_s2: float
     ) -> None:
         fault = lines.move(to_mm(position_m), 1000.0 * speed_m_s, 1000.0 * acceleration_m_s2)
         if fault is not None:

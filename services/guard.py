@@ -141,6 +141,9 @@ def _serve(guard: Guard, server: GuardServer, clock: Clock, stop: StopFlag) -> N
     next_ns = clock.now_ns()
     while not stop.is_set:
         next_ns = max(next_ns + _CYCLE_NS, clock.now_ns())
+        due_ns = guard.due_ns
+        if due_ns is not None and due_ns < next_ns:
+            server.turn(due_ns)  # a hold is not put off to the end of a cycle
         server.turn(next_ns)
         if guard.is_moving == gc.isenabled():
             (gc.disable if guard.is_moving else gc.enable)()

@@ -24,6 +24,7 @@ from robot.guard_messages import (
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Phase,
     Reset,
@@ -173,6 +174,8 @@ class GuardServer:
                 self._guard.reset(message.number, message.pose)
             case Command() if peer.is_loop:
                 self._guard.command(message.seq, message.target, message.t_ns)
+            case Hold() if peer.is_loop:
+                self._guard.hold(message.t_ns)
             case Waiting() if peer.is_loop:
                 self._guard.wait(message.t_ns)
             case Rest() if peer.is_loop:

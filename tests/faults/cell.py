@@ -165,7 +165,11 @@ def make_cell(folder: Path, *, control_hz: float, max_steps: int) -> Iterator[Ce
     with contextlib.ExitStack() as stack:
         double = stack.enter_context(DoubleProcess(folder, *_AWAY))
         config = make_config(folder, "127.0.0.1:1", double)
-        cell = dataclasses.replace(config.cell, control_hz=control_hz, max_steps=max_steps)
+        # A loop that is faster needs a camera that is.
+        stream = dataclasses.replace(config.cell.stream, fps=30 if control_hz > 10 else 15)
+        cell = dataclasses.replace(
+            config.cell, control_hz=control_hz, max_steps=max_steps, stream=stream
+        )
         config = dataclasses.replace(config, cell=cell, trials=None)
         ingress = stack.enter_context(make_ingress(folder / "learner", config))
         proxy = stack.enter_context(FaultProxy(ingress.address))

@@ -16,6 +16,7 @@ from robot.guard_messages import (
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Reset,
     Rest,
@@ -105,9 +106,9 @@ class GuardRig:
         """Returns the arm behind the guard; what it is told goes into `record`."""
         return RecordingArm(self.clock, self.record.append)
 
-    def _note_halt(self, place: tuple[float, float, float]) -> None:
+    def _note_halt(self, place: tuple[float, float, float], *, is_still: bool) -> None:
         num_before = len(self.record)
-        self._halt(place)
+        self._halt(place, is_still=is_still)
         self.holds.update(self.record[num_before:])
 
     def make_arm(self, limits: SafetyLimits | None = None) -> GuardedArm:
@@ -145,6 +146,8 @@ class GuardRig:
                 self.guard.reset(message.number, message.pose)
             case Command():
                 self.guard.command(message.seq, message.target, message.t_ns)
+            case Hold():
+                self.guard.hold(message.t_ns)
             case Waiting():
                 self.guard.wait(message.t_ns)
             case Rest():

@@ -183,7 +183,7 @@ def test_a_hold_in_motion_ends_the_path_where_the_arm_can_brake(rig: GuardRig):
     drive.tick(1.2)
     assert rig.guard.phase is Phase.HELD
     last = rig.commands()[-1]
-    braking_m = rig.real.speed_m_s**2 / (2 * LIMITS.max_acceleration_m_s2)
+    braking_m = rig.real.speed_m_s**2 / (2 * LIMITS.hold_acceleration_m_s2)
     assert last.target[0] - last.place[0] == pytest.approx(braking_m, abs=1e-3)
     assert last.target[0] < moved(x=0.08)[0]
     drive.tick(3)
