@@ -21,10 +21,10 @@ from robot.safety import SafetyLimits
 from robot.sim.config import EVAL_POSITIONS, START_MARGIN_M
 from robot.task_config import TaskConfig
 
-_HELD_S = 0.065
+_HELD_S = 0.075
 # From a frame that is too old to an arm at rest: found 5 ms late, told to guard and controller in
-# 10 ms, braked in 25 (`GuardLimits.hold_acceleration_m_s2`); the rest is for a machine with work.
-_FRAMES = 2.5
+# 10 ms, braked in 35 (`GuardLimits.hold_acceleration_m_s2`); the rest is for a machine with work.
+_FRAMES = 2.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class CellConfig(TaskConfig):
         """How old a camera's newest frame becomes between two ticks before the arm is held.
 
         The arm rests two periods and 50 ms after the last frame; a camera that is slower than that
-        is given two and a half of its own.
+        is given two and a quarter of its own.
         """
         return max(2.0 / self.control_hz + 0.05 - _HELD_S, _FRAMES / self.stream.fps)
 

@@ -284,8 +284,8 @@ class Guard:
         self._halt()
 
     def _halt(self) -> None:
-        place = self._watch.stopping_place(self._steering.braking_m_s2)
-        self._steering.halt(place, is_still=self._watch.is_still)
+        here, place = self._watch.stopping_place(self._steering.braking_m_s2)
+        self._steering.halt(place, here=here, is_still=self._watch.is_still)
 
     def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
         doing, self._phase = self._phase.name.lower(), Phase.LATCHED

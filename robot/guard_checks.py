@@ -111,7 +111,7 @@ class LoopWatch:
         silent_ns = now_ns - self._heard_ns
         if silent_ns > LOOP_GONE_S * 1e9:
             raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
-        return silent_ns > periods * self.period_ns
+        return silent_ns >= periods * self.period_ns
 
     def is_late(self, now_ns: int) -> bool:
         """Whether its next target should be here soon, so that the arm is to slow down."""
@@ -190,9 +190,11 @@ class ArmWatch:
         """Whether the tool stands still."""
         return math.hypot(*self._motion.velocity_m_s) <= _STILL_M_S
 
-    def stopping_place(self, deceleration_m_s2: float) -> Place:
-        """Returns where the arm comes to rest if it brakes now, this hard."""
-        return self._motion.stopping_place(deceleration_m_s2, self._clock.now_ns())
+    def stopping_place(self, deceleration_m_s2: float) -> tuple[Place, Place]:
+        """Returns where the arm is, and where it comes to rest if it brakes now, this hard."""
+        assert self.state is not None
+        place = self._motion.stopping_place(deceleration_m_s2, self._clock.now_ns())
+        return self.state.position_m, place
 
     def is_settled_at(self, goal: ToolTarget) -> bool:
         """Whether the arm rests at `goal`, as far as what the gripper holds lets it close."""

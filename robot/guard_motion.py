@@ -17,8 +17,10 @@ BASE_NS = 25_000_000
 """Shortest time that a velocity is taken over."""
 _OLDEST_NS = 30_000_000
 # No state is taken to be older: a driver uses no older reports.
-LEAD_NS = 3_000_000
-"""By then the controller has a target that is sent now."""
+LEAD_NS = 16_000_000
+"""The tool is taken to be this far ahead of its newest state: a controller needs some ms to have a
+target, and what it tells the arm is up to 30 ms ahead of where the arm is measured. A stop that is
+placed too near is overshot, and takes longer than one placed as much too far."""
 
 
 class ToolMotion:

@@ -12,8 +12,6 @@ from robot.interfaces import Arm, BrakingArm, ToolTarget
 
 # An arm at rest this near to where it was sent is where it was sent.
 _THERE_M = 2e-3
-# One in motion that can brake this near to where it was sent brakes there as soon.
-_NEAR_M = 5e-4
 # After so many periods without a target the arm is slow, and the path begins at rest.
 _PAUSE_PERIODS = 1.5
 
@@ -122,17 +120,19 @@ class Steering:
             leg = self._legs[0] if self._legs else self._goal.position_m
             self._send(self._path.toward(leg, now_ns))
 
-    def halt(self, place: Place, *, is_still: bool) -> None:
-        """Ends the path at `place`, unless the arm is where it was sent already.
+    def halt(self, place: Place, *, here: Place, is_still: bool) -> None:
+        """Ends the path at `place` or sooner, unless the arm rests where it was sent already.
 
         A path that leads into the box from outside ends outside too, on its way.
 
         Args:
             place: Where the arm can come to rest with `braking_m_s2`.
+            here: Where it is.
             is_still: Whether it stands still.
         """
-        there_m = _THERE_M if is_still else _NEAR_M
-        if math.dist(self._path.within(place), self._path.place) > there_m:
+        if _is_on_the_way(here, self._path.place, place):
+            place = self._path.place
+        if not is_still or math.dist(self._path.within(place), self._path.place) > _THERE_M:
             self._path.end_at(place)
             target = self._note_sent(self._path.place)
             if isinstance(self._arm, BrakingArm):
@@ -151,6 +151,14 @@ class Steering:
     def _note_sent(self, place: Place) -> ToolTarget:
         self._sent_ns, self._sent_opening = self._clock.now_ns(), self._goal.gripper_opening
         return ToolTarget(position_m=place, gripper_opening=self._sent_opening)
+
+
+def _is_on_the_way(here: Place, between: Place, there: Place) -> bool:
+    """Whether what is `between` lies ahead on the way from here to there, roughly."""
+    way = [b - a for a, b in zip(here, there, strict=True)]
+    part = [b - a for a, b in zip(here, between, strict=True)]
+    along = sum(a * b for a, b in zip(way, part, strict=True))
+    return along > 0 and math.hypot(*part) <= math.hypot(*way)
 
 
 def _each(choose: Callable[[float, float], float], a: Place, b: Place) -> Place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,17 @@ class GuardClock(SimulatedClock):
     def __init__(self) -> None:
         super().__init__(start_ns=1_000_000_000)
         self.on_cycle: Any = lambda: None
+        self.due_ns: Callable[[], int | None] = lambda: None
 
     def advance(self, duration_ns: int) -> None:
         self.sleep_until_ns(self.now_ns() + duration_ns)
 
     def sleep_until_ns(self, t_ns: int) -> None:
         while self.now_ns() < t_ns:
-            super().sleep_until_ns(min(t_ns, self.now_ns() + CYCLE_NS))
+            next_ns, due_ns = self.now_ns() + CYCLE_NS, self.due_ns()
+            if due_ns is not None and self.now_ns() < due_ns < next_ns:
+                next_ns = due_ns
+            super().sleep_until_ns(min(t_ns, next_ns))
             self.on_cycle()
 
 
@@ -94,6 +99,7 @@ class GuardRig:
         self.faults = faults or MemoryFaults()
         self.guard = Guard(self.real, limits, self.clock, self.faults)
         self.clock.on_cycle = self.cycle
+        self.clock.due_ns = lambda: self.guard.due_ns
         self.holds: set[Entry] = set()
         """What the arm was told so that it holds."""
         self._halt = self.guard._steering.halt
@@ -106,9 +112,9 @@ class GuardRig:
         """Returns the arm behind the guard; what it is told goes into `record`."""
         return RecordingArm(self.clock, self.record.append)
 
-    def _note_halt(self, place: tuple[float, float, float], *, is_still: bool) -> None:
+    def _note_halt(self, place: tuple[float, float, float], **how: Any) -> None:
         num_before = len(self.record)
-        self._halt(place, is_still=is_still)
+        self._halt(place, **how)
         self.holds.update(self.record[num_before:])
 
     def make_arm(self, limits: SafetyLimits | None = None) -> GuardedArm:

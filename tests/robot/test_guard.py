@@ -9,6 +9,7 @@ import pytest
 
 from robot.guard import AckRefused, Guard, LimitsRefused
 from robot.guard_messages import Ack, Command, Phase, Reset, Rest, Stop
+from robot.guard_motion import LEAD_NS
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
@@ -183,7 +184,8 @@ def test_a_hold_in_motion_ends_the_path_where_the_arm_can_brake(rig: GuardRig):
     drive.tick(1.2)
     assert rig.guard.phase is Phase.HELD
     last = rig.commands()[-1]
-    braking_m = rig.real.speed_m_s**2 / (2 * LIMITS.hold_acceleration_m_s2)
+    speed_m_s = rig.real.speed_m_s
+    braking_m = speed_m_s**2 / (2 * LIMITS.hold_acceleration_m_s2) + speed_m_s * LEAD_NS * 1e-9
     assert last.target[0] - last.place[0] == pytest.approx(braking_m, abs=1e-3)
     assert last.target[0] < moved(x=0.08)[0]
     drive.tick(3)

@@ -151,7 +151,7 @@ def test_a_step_is_due_when_the_loop_will_have_been_silent_for_too_long():
     loop.send()
     due_ns = loop.rig.guard.due_ns
     assert due_ns is not None
-    loop.rig.clock.advance(due_ns - loop.rig.clock.now_ns())
+    loop.rig.clock.advance(due_ns - loop.rig.clock.now_ns() - 1)
     assert loop.rig.guard.phase is Phase.MOVING
     loop.rig.clock.advance(1)
     assert loop.rig.guard.phase is Phase.HELD

@@ -120,7 +120,8 @@ def test_frames_that_come_with_jitter_are_never_stale(hz: int, clock, still):
 
 
 @pytest.mark.parametrize(
-    ("control_hz", "fps", "age_s"), [(10.0, 30, 0.185), (20.0, 30, 0.085), (50.0, 30, 2.5 / 30)]
+    ("control_hz", "fps", "age_s"),
+    [(10.0, 30, 0.175), (20.0, 30, 0.075), (50.0, 30, 0.075), (20.0, 15, 0.15)],
 )
 def test_how_old_a_frame_becomes_follows_from_the_two_rates(control_hz, fps, age_s):
     config = CellConfig(control_hz=control_hz, stream=RealSenseConfig(fps=fps))
