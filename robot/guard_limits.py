@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from robot.interfaces import StartPose
 from robot.safety import SafetyLimits
-from robot.xarm_config import XArmConfig
+from robot.xarm_config import MOST_M_S2, XArmConfig
 
+FENCE_MARGIN_M = 0.02
+"""Least way from the box to the controller's fence: reaching the fence is never the normal path."""
 _SHORTEST_PERIOD_S = 0.02
 # A float32 that went through a configuration as decimal digits and back is still the same limit.
 _SAME = 1e-9
@@ -50,10 +52,14 @@ class GuardLimits:
     reset_reach_m: float = 0.3
     """A reset may begin this far outside the box; from further away a person brings the arm."""
 
-    crossing_height_m: float | None = None
-    """Height of the tool at which a reset crosses the table; None to go straight to the start."""
-    xarm: XArmConfig = field(default_factory=XArmConfig)
-    """The arm and its controller's own limits: the outer ring around these."""
+    reset_speed_m_s: float = 0.15
+    """Greatest speed of the targets on the way to a start."""
+    crossing_height_m: float | None = 0.25
+    """Height of the tool at which a reset crosses the table, inside the box: up, across, down. None
+    to go straight to the start."""
+    xarm: XArmConfig | None = None
+    """The xArm and its controller's own limits, the outer ring around these; None for another
+    arm."""
 
     def __post_init__(self) -> None:
         # The rules of the box and of what both have are the gate's.
@@ -88,20 +94,36 @@ class GuardLimits:
         crossing = self.crossing_height_m
         if crossing is not None and not self.box_low_m[2] <= crossing <= self.box_high_m[2]:
             raise ValueError(f"crossing_height_m {crossing} is outside the box")
-        self._check_xarm()
+        if not 0 < self.reset_speed_m_s <= self.max_speed_m_s:
+            raise ValueError(
+                f"reset_speed_m_s must be more than 0 and no more than max_speed_m_s "
+                f"{self.max_speed_m_s:g}, got {self.reset_speed_m_s:g}"
+            )
+        if self.xarm is not None:
+            self._check_xarm(self.xarm)
 
-    def _check_xarm(self) -> None:
+    def _check_xarm(self, xarm: XArmConfig) -> None:
         """ValueError unless the controller keeps the arm within these limits by itself too."""
-        for corner in (self.box_low_m, self.box_high_m):
-            if not self.xarm.is_inside_fence(corner):
-                raise ValueError(f"xarm: the box reaches out of its fence at {corner}")
+        for axis, name in enumerate("xyz"):
+            room_m = min(
+                self.box_low_m[axis] - xarm.fence_low_m[axis],
+                xarm.fence_high_m[axis] - self.box_high_m[axis],
+            )
+            if room_m < FENCE_MARGIN_M - _SAME:
+                raise ValueError(
+                    f"xarm: in {name} the box is {1000 * room_m:.0f} mm inside the fence, "
+                    f"{1000 * FENCE_MARGIN_M:.0f} mm are needed on either side: a fence that is "
+                    "reached in motion stops the arm with C35, and a person drives it out"
+                )
+        if self.hold_acceleration_m_s2 > MOST_M_S2:
+            raise ValueError(f"hold_acceleration_m_s2 is more than the xArm's {MOST_M_S2:g}")
         for theirs, ours in (
             ("speed_m_s", "max_speed_m_s"),
             ("acceleration_m_s2", "max_acceleration_m_s2"),
         ):
-            if getattr(self.xarm, theirs) > getattr(self, ours) + _SAME:
+            if getattr(xarm, theirs) > getattr(self, ours) + _SAME:
                 raise ValueError(
-                    f"xarm.{theirs} {getattr(self.xarm, theirs):g} is more than {ours} "
+                    f"xarm.{theirs} {getattr(xarm, theirs):g} is more than {ours} "
                     f"{getattr(self, ours):g}"
                 )
 

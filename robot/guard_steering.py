@@ -68,7 +68,7 @@ class Steering:
         )
 
     def start(self, place: Place, goal: ToolTarget, *, over: float | None) -> None:
-        """Begins a path at rest; where it begins outside the box, it leads into it.
+        """Begins a slow path at rest; where it begins outside the box, it leads into it.
 
         Args:
             place: Where the arm is.
@@ -77,6 +77,7 @@ class Steering:
                 straight.
         """
         low, high = self._limits.box_low_m, self._limits.box_high_m
+        self._path.limit_speed(self._limits.reset_speed_m_s)
         self._path.start(place, _each(min, low, place), _each(max, high, place))
         self._sent_opening, self._sent_ns = math.nan, self._clock.now_ns() - self._period_ns
         self.aim(goal)
@@ -86,7 +87,8 @@ class Steering:
             self._legs = [(place[0], place[1], height), (x, y, height)]
 
     def stay_inside(self) -> None:
-        """Makes the path one that rests where it is and never leaves the box."""
+        """Makes the path one that rests where it is and never leaves the box, at full speed."""
+        self._path.limit_speed(self._limits.max_speed_m_s)
         self._path.start(self._path.place, self._limits.box_low_m, self._limits.box_high_m)
 
     def aim(self, goal: ToolTarget) -> None:

@@ -19,7 +19,7 @@ from robot.xarm_config import XArmConfig
 from robot.xarm_gripper import XArmGripper
 from robot.xarm_lines import TOOL_DOWN_RAD, XArmLines
 from robot.xarm_reports import Measured
-from robot.xarm_reset import Arrival, Place, reset_path
+from robot.xarm_reset import Arrival, Place, ResetWay, reset_path
 from robot.xarm_units import to_mm
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class XArm:
     Args:
         config: Where it is, and what it is held to.
         clock: Dates measurements and paces resets.
+        way: Of `reset`, which no guard uses.
     """
 
-    def __init__(self, config: XArmConfig, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
+    def __init__(self, config: XArmConfig, clock: Clock, way: ResetWay | None = None) -> None:
+        self._config, self._clock, self._way = config, clock, way or ResetWay()
         self._latching = threading.Lock()
         self._fault: RobotFault | None = None
         self._lines: XArmLines | None = None
@@ -72,16 +72,13 @@ class XArm:
         """
         lines = self._check_ready()
         self._check_target(pose.position_m, pose.gripper_opening)
-        deadline_ns = self._clock.now_ns() + round(self._config.reset_timeout_s * 1e9)
+        deadline_ns = self._clock.now_ns() + round(self._way.timeout_s * 1e9)
         self._set_gripper(pose.gripper_opening)
         self._wait_for_gripper(pose.gripper_opening, deadline_ns)
         start = self.state().position_m
-        path = reset_path(start, pose.position_m, self._config.safe_height_m)
-        for place in path:
+        for place in reset_path(start, pose.position_m, self._way.height_m):
             self._raise_if_latched()
-            self._send(
-                lines, place, self._config.reset_speed_m_s, self._config.reset_acceleration_m_s2
-            )
+            self._send(lines, place, self._way.speed_m_s, self._way.acceleration_m_s2)
             self._wait_until_at(place, deadline_ns)
         self._check_rotation()
 
@@ -255,8 +252,8 @@ class XArm:
     def _pause(self, deadline_ns: int, where: str) -> None:
         self._raise_if_latched()
         if self._clock.now_ns() >= deadline_ns:
-            limit = self._config.reset_timeout_s
-            raise self._fail(RobotFault("reset_timeout", f"{where}, {limit:g} s are over"))
+            late = f"{where}, {self._way.timeout_s:g} s are over"
+            raise self._fail(RobotFault("reset_timeout", late))
         self._clock.sleep_until_ns(self._clock.now_ns() + _POLL_NS)
 
     def _check_rotation(self) -> None:

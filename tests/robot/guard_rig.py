@@ -28,9 +28,15 @@ from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import Arm, RobotFault
 from robot.safety import SafetyLimits
+from robot.xarm_config import XArmConfig
 from tests.robot.recording_arm import Entry, RecordingArm
 
-LIMITS = GuardLimits(box_low_m=(0.25, -0.15, 0.015), box_high_m=(0.55, 0.15, 0.315))
+LIMITS = GuardLimits(
+    box_low_m=(0.25, -0.15, 0.015),
+    box_high_m=(0.55, 0.15, 0.315),
+    crossing_height_m=None,
+    xarm=XArmConfig(),
+)
 PERIOD_NS = 100_000_000
 CYCLE_NS = 10_000_000
 

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from robot.guard import AckRefused, Guard, LimitsRefused
+from robot.guard_limits import GuardLimits
 from robot.guard_messages import Ack, Command, Phase, Reset, Rest, Stop
 from robot.guard_motion import LEAD_NS
 from robot.guarded_arm import GuardedArm
@@ -484,6 +485,38 @@ def test_a_reset_crosses_the_table_at_its_height():
     assert crossed
     assert all(z == pytest.approx(0.25, abs=1e-9) for _, _, z in crossed)
     assert math.dist(rig.real.place, (0.50, 0.10, 0.03)) < 1.5e-3
+
+
+@pytest.mark.parametrize("speed_m_s", [0.05, 0.15])
+def test_a_reset_is_as_slow_as_its_limit_and_the_trial_after_it_is_not(speed_m_s: float):
+    rig = GuardRig(dataclasses.replace(LIMITS, reset_speed_m_s=speed_m_s))
+    rig.real.place = (0.30, -0.10, 0.12)
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(START)
+    sent = rig.commands()
+    ways = [math.dist(b.target, a.target) for a, b in zip(sent, sent[1:], strict=False)]
+    assert max(ways) == pytest.approx(speed_m_s * PERIOD_NS * 1e-9)
+    rig.record.clear()
+    for k in range(4):
+        arm.command(ToolTarget(position_m=moved(x=0.025 * (k + 1)), gripper_opening=0.6))
+        rig.clock.advance(PERIOD_NS)
+    sent = [START.position_m, *(entry.target for entry in rig.commands())]
+    ways = [math.dist(b, a) for a, b in zip(sent, sent[1:], strict=False)]
+    assert max(ways) == pytest.approx(LIMITS.max_speed_m_s * PERIOD_NS * 1e-9)
+
+
+def test_a_reset_crosses_high_unless_the_limits_say_otherwise():
+    limits = GuardLimits(box_low_m=LIMITS.box_low_m, box_high_m=LIMITS.box_high_m)
+    rig = GuardRig(limits)
+    rig.real.place = (0.30, -0.10, 0.02)
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(dataclasses.replace(START, position_m=(0.50, 0.10, 0.03)))
+    crossed = [e.target[2] for e in rig.commands() if 0.305 < e.target[0] < 0.495]
+    assert crossed == pytest.approx([0.25] * len(crossed))
 
 
 def test_a_tool_that_does_not_point_down_at_the_start_is_a_fault(rig: GuardRig):
