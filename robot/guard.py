@@ -18,20 +18,16 @@ from collections.abc import Callable
 from robot.clock import Clock
 from robot.fault_store import FaultLatch, FaultStore
 from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck
-from robot.guard_limits import GuardLimits
+from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import Phase, Report
 from robot.guard_resetting import ResetRun
 from robot.guard_steering import Steering
-from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
+from robot.interfaces import CONTROLLER_ERROR, Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
 
 _TARGETS_COUNT = (Phase.READY, Phase.MOVING, Phase.HELD)
-
-
-class LimitsRefused(RuntimeError):
-    """A loop may not drive here; the message says why, a field a line."""
 
 
 class AckRefused(RuntimeError):
@@ -85,12 +81,20 @@ class Guard:
     def connect(self) -> None:
         """Makes the arm ready to move, unless a fault is latched: then `acknowledge` does.
 
+        An error that the controller has from before is latched like one of now.
+
         Raises:
             RobotFault: The arm cannot be made ready.
         """
-        if self._phase is not Phase.LATCHED:
+        if self._phase is Phase.LATCHED:
+            return
+        try:
             self._arm.connect()
             self._is_connected = True
+        except RobotFault as fault:
+            if not fault.code.startswith(CONTROLLER_ERROR):
+                raise
+            self._latch(fault)
 
     def attach(self, period_ns: int, limits: SafetyLimits) -> None:
         """Takes a loop as the one that drives.
@@ -164,11 +168,7 @@ class Guard:
         self._guarded(self._steering.go_on)
 
     def hold(self, t_ns: int) -> None:
-        """Brakes the arm where it is, until the next target.
-
-        Args:
-            t_ns: When the loop said so, which is a sign of life; one of long ago is none.
-        """
+        """Brakes the arm where it is, until the next target; the loop said so at `t_ns`."""
         if self._phase not in (Phase.MOVING, Phase.HELD):
             return
         self._loop.heard(t_ns, self._clock.now_ns())

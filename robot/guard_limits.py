@@ -20,6 +20,10 @@ _SHORTEST_PERIOD_S = 0.02
 _SAME = 1e-9
 
 
+class LimitsRefused(RuntimeError):
+    """A loop may not drive here; the message says why, a field a line."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GuardLimits:
     """Where the tool of one arm may go, how fast, and how long it may go without being told."""

@@ -23,6 +23,11 @@ SUCCESS = 1.0
 """Reward of a step that solves the task."""
 
 
+CONTROLLER_ERROR = "controller_"
+"""So begin the codes of errors that the arm's controller keeps, from before this process too, until
+they are cleared on a person's behalf."""
+
+
 class RobotFault(RuntimeError):
     """Motion stopped and stays stopped until a person clears it; `code` names the cause."""
 

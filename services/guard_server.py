@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot.clock import Clock
-from robot.guard import AckRefused, Guard, LimitsRefused
+from robot.guard import AckRefused, Guard
+from robot.guard_limits import LimitsRefused
 from robot.guard_messages import (
     Ack,
     Answer,

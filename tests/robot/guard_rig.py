@@ -9,8 +9,8 @@ from typing import Any
 
 from robot.clock import SimulatedClock
 from robot.fault_store import FaultStore, StoredFault
-from robot.guard import Guard, LimitsRefused
-from robot.guard_limits import GuardLimits
+from robot.guard import Guard
+from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import (
     Ack,
     Answer,
