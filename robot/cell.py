@@ -21,6 +21,11 @@ from robot.safety import SafetyLimits
 from robot.sim.config import EVAL_POSITIONS, START_MARGIN_M
 from robot.task_config import TaskConfig
 
+_HELD_S = 0.075
+# From a frame that is too old to an arm at rest: found 5 ms late, told to guard and controller in
+# 10 ms, braked in 35 (`GuardLimits.hold_acceleration_m_s2`); the rest is for a machine with work.
+_FRAMES = 2.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellConfig(TaskConfig):
@@ -28,9 +33,8 @@ class CellConfig(TaskConfig):
 
     stream: RealSenseConfig = field(default_factory=RealSenseConfig)
     """The colour stream of every camera; names are given with the cameras."""
-    frames: FrameLimits = field(default_factory=lambda: FrameLimits(max_age_s=0.15))
-    """When a frame is too old. A target of the loop is a period's way of targets of the guard, so
-    that at 10 Hz the arm is told nothing more 0.25 s after the last frame."""
+    frames: FrameLimits = field(default_factory=lambda: FrameLimits(max_age_s=0.1))
+    """When a frame is too old for a tick to act upon."""
     start_margin_m: float = START_MARGIN_M
     """Trials start this far inside the limits' box, in the plane, or further."""
 
@@ -38,10 +42,24 @@ class CellConfig(TaskConfig):
         super().__post_init__()
         if not (math.isfinite(self.start_margin_m) and self.start_margin_m >= 0):
             raise ValueError(f"start_margin_m must not be negative, got {self.start_margin_m}")
+        if self.lookout_age_s >= self.frames.fault_age_s:
+            raise ValueError(
+                f"frames.fault_age_s {self.frames.fault_age_s:g} is not more than the "
+                f"{self.lookout_age_s:g} s after which the arm is held between two ticks"
+            )
         if self.image_size > min(self.stream.width, self.stream.height):
             raise ValueError(
                 f"image_size {self.image_size} is more than the stream's {self.stream.mode}"
             )
+
+    @property
+    def lookout_age_s(self) -> float:
+        """How old a camera's newest frame becomes between two ticks before the arm is held.
+
+        The arm rests two periods and 50 ms after the last frame; a camera that is slower than that
+        is given two and a quarter of its own.
+        """
+        return max(2.0 / self.control_hz + 0.05 - _HELD_S, _FRAMES / self.stream.fps)
 
 
 def gate_limits(limits: GuardLimits) -> SafetyLimits:

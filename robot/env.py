@@ -18,6 +18,7 @@ from protos.trial import RobotSpec
 from robot.clock import Clock
 from robot.frames import FrameLimits, FrameWatch
 from robot.interfaces import Arm, Camera, Frame, KnownCamera, Reward, RobotFault, Task, WatchedArm
+from robot.lookout import Lookout
 from robot.observation import Observation, reduce_image, state_vector
 from robot.safety import SafetyGate
 
@@ -56,6 +57,7 @@ class RobotEnv:
         spec: What is observed and how the robot is commanded.
         clock: Stamps commands and dates frames; `step` waits on it.
         frame_limits: When frames are too old; None for the defaults.
+        lookout: Watches the cameras during a trial, also while nobody observes; None for none.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class RobotEnv:
         spec: RobotSpec,
         clock: Clock,
         frame_limits: FrameLimits | None = None,
+        lookout: Lookout | None = None,
     ) -> None:
         wanted = {field.name for field in spec.observations}
         offered = {"state", *(f"image.{camera.name}" for camera in cameras)}
@@ -83,6 +86,8 @@ class RobotEnv:
         self._watches = {name: FrameWatch(c.name, limits) for name, c in self._cameras.items()}
         self._gate = gate
         self._task = task
+        self._lookout = lookout
+        self._is_stale = False
         arm.connect()
 
     @property
@@ -117,6 +122,8 @@ class RobotEnv:
         self._arm.reset(pose)
         observation = self.observe()
         self.reward.begin(observation)
+        if self._lookout is not None and isinstance(self._arm, WatchedArm):
+            self._lookout.begin(self._arm)
         return observation
 
     def observe(self) -> Observation:
@@ -147,6 +154,7 @@ class RobotEnv:
             frames[camera.name] = frame
             taken_ns.append(sighting.taken_ns)
             is_stale |= sighting.is_stale
+        self._is_stale = is_stale
         state = self._arm.state()
         fields["state"] = state_vector(state)
         return Observation(
@@ -161,6 +169,9 @@ class RobotEnv:
     def apply(self, action: np.ndarray) -> Applied:
         """Sends the arm where the gate allows, and returns at once.
 
+        While nothing new is seen, as of the last observation or by the lookout since, an arm that
+        can be held brakes instead: the action is none.
+
         Args:
             action: Normalised to [-1, 1]; 0 holds the last target. [A]
 
@@ -168,14 +179,20 @@ class RobotEnv:
             RobotFault: The gate or the arm refused; the arm is stopped and stays so.
         """
         try:
-            result = self._gate.check(action, self._arm.state())
-            self._arm.command(result.target)
+            # What is not finite goes to the gate as it is: it latches.
+            is_held = self._sees_nothing_new() and bool(np.isfinite(action).all())
+            asked = np.zeros_like(action) if is_held else action
+            result = self._gate.check(asked, self._arm.state())
+            if is_held and isinstance(self._arm, WatchedArm):
+                self._arm.hold()
+            else:
+                self._arm.command(result.target)
         except RobotFault as fault:
             self._arm.stop(fault.again())
             raise
         return Applied(
             executed=result.executed_action,
-            clamped=result.clamped,
+            clamped=result.clamped or (is_held and bool(np.any(action))),
             t_commanded_ns=self.clock.now_ns(),
         )
 
@@ -185,6 +202,7 @@ class RobotEnv:
 
     def rest(self) -> None:
         """Says that the trial is over: nothing is applied before the next `reset`."""
+        self._end_lookout()
         if isinstance(self._arm, WatchedArm):
             self._arm.rest()
 
@@ -208,6 +226,7 @@ class RobotEnv:
 
     def stop(self) -> None:
         """Stops the arm and latches the stop."""
+        self._end_lookout()
         self._arm.stop()
 
     def latch(self, fault: RobotFault) -> RobotFault:
@@ -229,6 +248,16 @@ class RobotEnv:
 
     def close(self) -> None:
         """Closes cameras and arm."""
+        if self._lookout is not None:
+            self._lookout.close()
         for camera in self._cameras.values():
             camera.close()
         self._arm.close()
+
+    def _sees_nothing_new(self) -> bool:
+        is_blind = self._lookout is not None and self._lookout.is_blind
+        return isinstance(self._arm, WatchedArm) and (self._is_stale or is_blind)
+
+    def _end_lookout(self) -> None:
+        if self._lookout is not None:
+            self._lookout.end()

@@ -4,9 +4,9 @@ It is driven by `step`, a hundred times a second, and by what a loop and people 
 waits. Every target of the loop is checked again: one that breaks a limit is never sent and latches.
 Others are sent along a path whose speed and acceleration are bounded by the guard's own clock.
 
-While the arm moves, silence of two periods makes it hold where it is, and silence of a second, or a
-loop that is gone, latches; on the way to a start a loop sends no targets, but says that it waits. A
-latched fault lies on disk until a person clears it.
+While the arm moves, silence of some two periods makes it brake and hold, as does a loop that sees
+nothing new; silence of a second, or a loop that is gone, latches. On the way to a start a loop
+sends no targets, but says that it waits. A latched fault lies on disk until a person clears it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,17 @@ from collections.abc import Callable
 
 from robot.clock import Clock
 from robot.fault_store import FaultLatch, FaultStore
-from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck, check_reset
-from robot.guard_limits import GuardLimits
+from robot.guard_checks import ArmWatch, LoopWatch, TargetCheck
+from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import Phase, Report
+from robot.guard_resetting import ResetRun
 from robot.guard_steering import Steering
-from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
+from robot.interfaces import CONTROLLER_ERROR, Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
 
-_SETTLED_NS, _RESET_NS = 200_000_000, 30_000_000_000
 _TARGETS_COUNT = (Phase.READY, Phase.MOVING, Phase.HELD)
-
-
-class LimitsRefused(RuntimeError):
-    """A loop may not drive here; the message says why, a field a line."""
 
 
 class AckRefused(RuntimeError):
@@ -55,11 +51,11 @@ class Guard:
         self._watch = ArmWatch(arm, limits, clock)
         self._check, self._loop = TargetCheck(limits), LoopWatch()
         self._steering = Steering(arm, limits, clock)
-        self._is_connected = self._is_reset_held = False
+        self._reset = ResetRun(limits, self._steering, self._watch, self._loop, self._hold)
+        self._is_connected = False
         self._phase = Phase.IDLE if self._latched.fault is None else Phase.LATCHED
         self._period_ns: int | None = None
-        self._settled_ns = self._reset_until_ns = 0
-        self._seq = self._reset_number = self._reset_asked = 0
+        self._seq = self._reset_number = 0
         self._num_holds = self._num_ignored = self._num_acks = 0
 
     @property
@@ -77,15 +73,28 @@ class Guard:
         """Whether the arm may be in motion by the guard's will."""
         return self._phase in (Phase.RESETTING, Phase.MOVING, Phase.HELD)
 
+    @property
+    def due_ns(self) -> int | None:
+        """When a `step` should come though it is not its turn yet; None for no hurry."""
+        return self._loop.hold_ns if self._phase is Phase.MOVING else None
+
     def connect(self) -> None:
         """Makes the arm ready to move, unless a fault is latched: then `acknowledge` does.
+
+        An error that the controller has from before is latched like one of now.
 
         Raises:
             RobotFault: The arm cannot be made ready.
         """
-        if self._phase is not Phase.LATCHED:
+        if self._phase is Phase.LATCHED:
+            return
+        try:
             self._arm.connect()
             self._is_connected = True
+        except RobotFault as fault:
+            if not fault.code.startswith(CONTROLLER_ERROR):
+                raise
+            self._latch(fault)
 
     def attach(self, period_ns: int, limits: SafetyLimits) -> None:
         """Takes a loop as the one that drives.
@@ -110,7 +119,7 @@ class Guard:
         if self.is_moving and not is_farewell:
             self._latch(RobotFault("loop_gone", "the loop's connection ended while it drove"))
         elif self.is_moving:
-            self._guarded(lambda: self._steering.halt(self._watch.stopping_place()))
+            self._guarded(self._halt)
         self._period_ns = None
         if self._phase is not Phase.LATCHED:
             self._phase = Phase.IDLE
@@ -126,16 +135,10 @@ class Guard:
             self._num_ignored += 1
             return
         try:
-            here = self._watch.look().position_m
-            goal = check_reset(self._limits, pose, here)
+            self._reset.begin(number, pose, self._clock.now_ns())
         except RobotFault as fault:
             self._latch(fault)
             return
-        now_ns = self._clock.now_ns()
-        self._reset_asked, self._settled_ns, self._is_reset_held = number, now_ns, False
-        self._loop.heard(now_ns, now_ns)
-        self._reset_until_ns = now_ns + _RESET_NS
-        self._steering.start(here, goal, over=self._limits.crossing_height_m)
         self._phase = Phase.RESETTING
         self._guarded(self._steering.go_on)
 
@@ -163,6 +166,15 @@ class Guard:
             return
         self._phase = Phase.MOVING
         self._guarded(self._steering.go_on)
+
+    def hold(self, t_ns: int) -> None:
+        """Brakes the arm where it is, until the next target; the loop said so at `t_ns`."""
+        if self._phase not in (Phase.MOVING, Phase.HELD):
+            return
+        self._loop.heard(t_ns, self._clock.now_ns())
+        if self._phase is Phase.MOVING:
+            self._phase = Phase.HELD
+            self._guarded(self._hold)
 
     def wait(self, t_ns: int) -> None:
         """Takes note that the loop was there at `t_ns`, and waited for the end of a reset."""
@@ -254,7 +266,9 @@ class Guard:
         now_ns = self._clock.now_ns()
         if self._phase is Phase.RESETTING:
             self._watch.check_follows(self._steering.place)
-            self._go_on_resetting(now_ns)
+            if self._reset.go_on(now_ns):
+                self._check.start(self._steering.goal.position_m)
+                self._reset_number, self._phase = self._reset.number, Phase.READY
         elif self._phase in (Phase.MOVING, Phase.HELD):
             self._watch.check_pose()
             self._watch.check_follows(self._steering.place)
@@ -263,32 +277,15 @@ class Guard:
                 self._phase = Phase.HELD
                 self._hold()
             elif self._phase is Phase.MOVING:
-                self._steering.go_on()
+                self._steering.go_on(is_last=self._loop.is_late(now_ns))
 
     def _hold(self) -> None:
         self._num_holds += 1
-        self._steering.halt(self._watch.stopping_place())
+        self._halt()
 
-    def _go_on_resetting(self, now_ns: int) -> None:
-        goal = self._steering.goal
-        if now_ns > self._reset_until_ns:
-            raise RobotFault("reset_timeout", f"the arm does not come to rest at {goal}")
-        was_held, self._is_reset_held = self._is_reset_held, self._loop.is_silent(now_ns)
-        if self._is_reset_held:
-            if not was_held:
-                self._hold()
-            return
-        if was_held:
-            here = self._watch.look().position_m
-            self._steering.start(here, goal, over=self._limits.crossing_height_m)
-        self._steering.go_on()
-        if not (self._steering.is_there and self._watch.is_settled_at(goal)):
-            self._settled_ns = now_ns
-        elif now_ns - self._settled_ns >= _SETTLED_NS:
-            self._watch.check_pose()
-            self._steering.stay_inside()
-            self._check.start(goal.position_m)
-            self._reset_number, self._phase = self._reset_asked, Phase.READY
+    def _halt(self) -> None:
+        here, place = self._watch.stopping_place(self._steering.braking_m_s2)
+        self._steering.halt(place, here=here, is_still=self._watch.is_still)
 
     def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
         doing, self._phase = self._phase.name.lower(), Phase.LATCHED

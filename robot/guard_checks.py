@@ -6,6 +6,7 @@ import math
 
 from robot.clock import Clock
 from robot.guard_limits import GuardLimits
+from robot.guard_motion import ToolMotion
 from robot.guard_path import PathAllowance, Place, clipped
 from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 
@@ -13,8 +14,16 @@ from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 _TOLERANCE = 1e-6
 _SILENT_NS = 250_000_000
 LOOP_GONE_S = 1.0  # silence that latches while the arm moves
-HOLD_PERIODS = 2
-"""Silence, in periods of the loop, after which the arm holds."""
+HOLD_PERIODS = 2.1
+"""Silence between targets, in periods of the loop, after which the arm holds: one that comes a
+period late is no silence yet. It rests within two periods and 50 ms."""
+RESET_HOLD_PERIODS = 1.6
+"""The same on the way to a start, where the loop says twice a period that it waits."""
+_OLD_PERIODS = 2
+# What the loop sent longer ago is no sign of life.
+_LATE_PERIODS = 0.75
+# So long after the loop's last target the arm is not led on toward it but to its very end: it slows
+# down by itself where it was sent, and is slow by the time it is held.
 _AHEAD_NS = 10_000_000
 # So much path may come at once, as after a while in which this process did not run.
 _SAVED_S = 1.0
@@ -92,17 +101,26 @@ class LoopWatch:
 
     def heard(self, t_ns: int, now_ns: int) -> bool:
         """Takes what the loop sent at `t_ns`; False if that is old, and no sign of life."""
-        is_new = -_AHEAD_NS <= now_ns - t_ns <= HOLD_PERIODS * self.period_ns
+        is_new = -_AHEAD_NS <= now_ns - t_ns <= _OLD_PERIODS * self.period_ns
         if is_new:
             self._heard_ns = now_ns
         return is_new
 
-    def is_silent(self, now_ns: int) -> bool:
-        """Whether it is silent for so long that the arm holds; RobotFault if it is gone."""
+    def is_silent(self, now_ns: int, periods: float = HOLD_PERIODS) -> bool:
+        """Whether it has been silent for so many periods; RobotFault if it is gone."""
         silent_ns = now_ns - self._heard_ns
         if silent_ns > LOOP_GONE_S * 1e9:
             raise RobotFault("loop_gone", f"the loop has sent nothing for {silent_ns / 1e9:.2f} s")
-        return silent_ns > HOLD_PERIODS * self.period_ns
+        return silent_ns >= periods * self.period_ns
+
+    def is_late(self, now_ns: int) -> bool:
+        """Whether its next target should be here soon, so that the arm is to slow down."""
+        return now_ns - self._heard_ns > _LATE_PERIODS * self.period_ns
+
+    @property
+    def hold_ns(self) -> int:
+        """When it will have been silent for so long that the arm holds in a trial."""
+        return self._heard_ns + round(HOLD_PERIODS * self.period_ns)
 
 
 class ArmWatch:
@@ -116,8 +134,7 @@ class ArmWatch:
 
     def __init__(self, arm: Arm, limits: GuardLimits, clock: Clock) -> None:
         self._arm, self._limits, self._clock = arm, limits, clock
-        self._velocity: Place = (0.0, 0.0, 0.0)
-        self._opening_speed = 0.0
+        self._motion = self._start_motion()
         self.state: ArmState | None = None
         """The newest state; None before the first look."""
 
@@ -127,17 +144,11 @@ class ArmWatch:
         Raises:
             RobotFault: The arm has a fault, says nothing new, or says what is no number.
         """
-        state, before = self._arm.state(), self.state
+        state = self._arm.state()
         numbers = (*state.position_m, *state.rotation_rad, state.gripper_opening)
         if not all(math.isfinite(number) for number in numbers):
             raise RobotFault("state_not_finite", f"the arm reports {list(numbers)}")
-        if before is not None and (passed_s := (state.t_ns - before.t_ns) * 1e-9) > 0:
-            x, y, z = (
-                (now - then) / passed_s
-                for now, then in zip(state.position_m, before.position_m, strict=True)
-            )
-            self._velocity = (x, y, z)
-            self._opening_speed = (state.gripper_opening - before.gripper_opening) / passed_s
+        self._motion.take(state)
         self.state = state
         if (fault := self._arm.fault) is not None:
             raise fault.again()
@@ -147,7 +158,10 @@ class ArmWatch:
 
     def forget(self) -> None:
         """Takes the next state for the first one."""
-        self.state, self._velocity, self._opening_speed = None, (0.0, 0.0, 0.0), 0.0
+        self.state, self._motion = None, self._start_motion()
+
+    def _start_motion(self) -> ToolMotion:
+        return ToolMotion(self._limits.max_speed_m_s, self._limits.max_acceleration_m_s2)
 
     def check_pose(self) -> None:
         """Checks that the tool is in the box and points down, as it does in a trial.
@@ -171,15 +185,16 @@ class ArmWatch:
         if (lag_m := math.dist(place, target)) > self._limits.max_lag_m:
             raise RobotFault("not_following", f"the tool is {lag_m:.3f} m from its target")
 
-    def stopping_place(self) -> Place:
-        """Returns where the arm comes to rest if it brakes now as hard as the limits allow."""
+    @property
+    def is_still(self) -> bool:
+        """Whether the tool stands still."""
+        return math.hypot(*self._motion.velocity_m_s) <= _STILL_M_S
+
+    def stopping_place(self, deceleration_m_s2: float) -> tuple[Place, Place]:
+        """Returns where the arm is, and where it comes to rest if it brakes now, this hard."""
         assert self.state is not None
-        seconds = math.hypot(*self._velocity) / (2 * self._limits.max_acceleration_m_s2)
-        x, y, z = (
-            at + speed * seconds
-            for at, speed in zip(self.state.position_m, self._velocity, strict=True)
-        )
-        return x, y, z
+        place = self._motion.stopping_place(deceleration_m_s2, self._clock.now_ns())
+        return self.state.position_m, place
 
     def is_settled_at(self, goal: ToolTarget) -> bool:
         """Whether the arm rests at `goal`, as far as what the gripper holds lets it close."""
@@ -190,11 +205,8 @@ class ArmWatch:
             abs(state.gripper_opening - goal.gripper_opening) <= _NEAR_OPENING
             or state.is_gripper_stuck
         )
-        is_still = (
-            math.hypot(*self._velocity) <= _STILL_M_S
-            and abs(self._opening_speed) <= _STILL_OPENING_S
-        )
-        return is_gripper_there and is_still
+        is_gripper_still = abs(self._motion.opening_speed_hz) <= _STILL_OPENING_S
+        return is_gripper_there and is_gripper_still and self.is_still
 
 
 def check_finite(target: ToolTarget) -> None:

@@ -11,11 +11,17 @@ from dataclasses import dataclass, field
 
 from robot.interfaces import StartPose
 from robot.safety import SafetyLimits
-from robot.xarm_config import XArmConfig
+from robot.xarm_config import MOST_M_S2, XArmConfig
 
+FENCE_MARGIN_M = 0.02
+"""Least way from the box to the controller's fence: reaching the fence is never the normal path."""
 _SHORTEST_PERIOD_S = 0.02
 # A float32 that went through a configuration as decimal digits and back is still the same limit.
 _SAME = 1e-9
+
+
+class LimitsRefused(RuntimeError):
+    """A loop may not drive here; the message says why, a field a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,9 @@ class GuardLimits:
     """Greatest speed of the targets that are sent to the arm, along their path."""
     max_acceleration_m_s2: float = 2.0
     """The targets that are sent change their speed by no more than this."""
+    hold_acceleration_m_s2: float = 10.0
+    """An arm that is held brakes this hard, if it can: from 0.25 m/s it rests within 25 ms, where
+    `max_acceleration_m_s2` would take 125. Not less than that."""
     max_lag_m: float = 0.15
     """The arm further than this from its target is a fault: it is blocked or not following."""
     max_outside_m: float = 0.03
@@ -47,10 +56,14 @@ class GuardLimits:
     reset_reach_m: float = 0.3
     """A reset may begin this far outside the box; from further away a person brings the arm."""
 
-    crossing_height_m: float | None = None
-    """Height of the tool at which a reset crosses the table; None to go straight to the start."""
-    xarm: XArmConfig = field(default_factory=XArmConfig)
-    """The arm and its controller's own limits: the outer ring around these."""
+    reset_speed_m_s: float = 0.15
+    """Greatest speed of the targets on the way to a start."""
+    crossing_height_m: float | None = 0.25
+    """Height of the tool at which a reset crosses the table, inside the box: up, across, down. None
+    to go straight to the start."""
+    xarm: XArmConfig | None = None
+    """The xArm and its controller's own limits, the outer ring around these; None for another
+    arm."""
 
     def __post_init__(self) -> None:
         # The rules of the box and of what both have are the gate's.
@@ -62,10 +75,20 @@ class GuardLimits:
             max_lag_m=self.max_lag_m,
             max_outside_m=self.max_outside_m,
         )
-        for name in ("max_acceleration_m_s2", "max_tilt_rad", "max_period_s"):
+        for name in (
+            "max_acceleration_m_s2",
+            "hold_acceleration_m_s2",
+            "max_tilt_rad",
+            "max_period_s",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
+        if self.hold_acceleration_m_s2 < self.max_acceleration_m_s2:
+            raise ValueError(
+                f"hold_acceleration_m_s2 {self.hold_acceleration_m_s2:g} is less than "
+                f"max_acceleration_m_s2 {self.max_acceleration_m_s2:g}"
+            )
         if self.max_period_s < _SHORTEST_PERIOD_S:
             raise ValueError(f"max_period_s must be at least {_SHORTEST_PERIOD_S}")
         if not (math.isfinite(self.reset_reach_m) and self.reset_reach_m >= 0):
@@ -75,20 +98,36 @@ class GuardLimits:
         crossing = self.crossing_height_m
         if crossing is not None and not self.box_low_m[2] <= crossing <= self.box_high_m[2]:
             raise ValueError(f"crossing_height_m {crossing} is outside the box")
-        self._check_xarm()
+        if not 0 < self.reset_speed_m_s <= self.max_speed_m_s:
+            raise ValueError(
+                f"reset_speed_m_s must be more than 0 and no more than max_speed_m_s "
+                f"{self.max_speed_m_s:g}, got {self.reset_speed_m_s:g}"
+            )
+        if self.xarm is not None:
+            self._check_xarm(self.xarm)
 
-    def _check_xarm(self) -> None:
+    def _check_xarm(self, xarm: XArmConfig) -> None:
         """ValueError unless the controller keeps the arm within these limits by itself too."""
-        for corner in (self.box_low_m, self.box_high_m):
-            if not self.xarm.is_inside_fence(corner):
-                raise ValueError(f"xarm: the box reaches out of its fence at {corner}")
+        for axis, name in enumerate("xyz"):
+            room_m = min(
+                self.box_low_m[axis] - xarm.fence_low_m[axis],
+                xarm.fence_high_m[axis] - self.box_high_m[axis],
+            )
+            if room_m < FENCE_MARGIN_M - _SAME:
+                raise ValueError(
+                    f"xarm: in {name} the box is {1000 * room_m:.0f} mm inside the fence, "
+                    f"{1000 * FENCE_MARGIN_M:.0f} mm are needed on either side: a fence that is "
+                    "reached in motion stops the arm with C35, and a person drives it out"
+                )
+        if self.hold_acceleration_m_s2 > MOST_M_S2:
+            raise ValueError(f"hold_acceleration_m_s2 is more than the xArm's {MOST_M_S2:g}")
         for theirs, ours in (
             ("speed_m_s", "max_speed_m_s"),
             ("acceleration_m_s2", "max_acceleration_m_s2"),
         ):
-            if getattr(self.xarm, theirs) > getattr(self, ours) + _SAME:
+            if getattr(xarm, theirs) > getattr(self, ours) + _SAME:
                 raise ValueError(
-                    f"xarm.{theirs} {getattr(self.xarm, theirs):g} is more than {ours} "
+                    f"xarm.{theirs} {getattr(xarm, theirs):g} is more than {ours} "
                     f"{getattr(self, ours):g}"
                 )
 

@@ -25,7 +25,7 @@ class Phase(enum.IntEnum):
     MOVING = 3
     """Targets come in time."""
     HELD = 4
-    """Targets stopped coming: the arm was told to stay where it is."""
+    """No targets come, or the loop sees nothing new: the arm was told to stay where it is."""
     LATCHED = 5
     """A fault is latched."""
 
@@ -56,6 +56,14 @@ class Command:
     t_ns: int
     """When it was sent."""
     target: ToolTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Brake, and stay until the next target: the loop sees nothing new."""
+
+    t_ns: int
+    """When the loop said so; 0 where a thread beside it does, which is no sign of its life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,4 +124,4 @@ class Report:
     num_acks: int = 0
 
 
-Message = Hello | Reset | Command | Waiting | Rest | Stop | Close | Ack | Answer | Report
+Message = Hello | Reset | Command | Hold | Waiting | Rest | Stop | Close | Ack | Answer | Report

@@ -55,14 +55,21 @@ class PathLimiter:
     def __init__(
         self, *, max_speed_m_s: float, max_acceleration_m_s2: float, period_s: float
     ) -> None:
-        self._longest_m = max_speed_m_s * period_s
+        self._period_s = period_s
+        self.limit_speed(max_speed_m_s)
         self._change_m = max_acceleration_m_s2 * period_s**2
-        self._allowance = PathAllowance(max_speed_m_s, 1.5 * self._longest_m)
+        self.slow_m = self._change_m / 2
+        """A way that ends with a target this near is slow there."""
         self._low: Place = (0.0, 0.0, 0.0)
         self._high: Place = (0.0, 0.0, 0.0)
         self._way: Place = (0.0, 0.0, 0.0)
         self.place: Place = (0.0, 0.0, 0.0)
         """The last target of the path."""
+
+    def limit_speed(self, max_speed_m_s: float) -> None:
+        """Sets the greatest speed from now on; `start` has to follow."""
+        self._longest_m = max_speed_m_s * self._period_s
+        self._allowance = PathAllowance(max_speed_m_s, 1.5 * self._longest_m)
 
     def start(self, place: Place, low: Place, high: Place) -> None:
         """Begins a path at rest.

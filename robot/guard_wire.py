@@ -16,6 +16,7 @@ from robot.guard_messages import (
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Phase,
     Report,
@@ -27,7 +28,7 @@ from robot.guard_messages import (
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 512
 """Longer than any message."""
 _MAGIC = b"OG"
@@ -211,6 +212,7 @@ _LAYOUTS: dict[type, _Layout] = {
     Close: _Layout(6, _EMPTY, lambda _: (), Close),
     Ack: _Layout(7, _EMPTY, lambda _: (), Ack),
     Waiting: _Layout(8, struct.Struct("<q"), lambda m: (m.t_ns,), lambda t_ns: Waiting(t_ns=t_ns)),
+    Hold: _Layout(9, struct.Struct("<q"), lambda m: (m.t_ns,), lambda t_ns: Hold(t_ns=t_ns)),
     Answer: _Layout(
         16,
         _ANSWER,

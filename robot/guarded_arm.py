@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
 
 from robot.clock import Clock
+from robot.guard_link import Link, LinkEnded
 from robot.guard_messages import (
     Answer,
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Report,
     Reset,
@@ -27,7 +26,7 @@ from robot.guard_messages import (
     Stop,
     Waiting,
 )
-from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
+from robot.guard_wire import WireError, pack, unpack
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
@@ -37,68 +36,8 @@ _ANSWER_NS = 5_000_000_000
 _RESET_NS = 40_000_000_000
 
 
-class LinkEnded(RuntimeError):
-    """The guard is not there, or not any more."""
-
-
-class Link(Protocol):
-    """Carries messages to the guard and back, and never waits."""
-
-    def send(self, raw: bytes) -> None:
-        """Sends one message; LinkEnded if it cannot be sent."""
-        ...
-
-    def receive(self) -> bytes | None:
-        """Returns the next message, or None while there is none; LinkEnded after the last."""
-        ...
-
-    def close(self) -> None:
-        """Ends the link; may be called twice."""
-        ...
-
-
-class SocketLink:
-    """A link over the guard's Unix socket; LinkEnded if nobody listens there.
-
-    Args:
-        path: The socket.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self._socket.settimeout(0.0)
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise LinkEnded(f"no guard answers at {path}: {error}") from error
-
-    def send(self, raw: bytes) -> None:
-        """Sends one message; a guard that takes none any more counts as gone."""
-        try:
-            self._socket.send(raw)
-        except OSError as error:
-            raise LinkEnded(f"the guard takes no message: {error}") from error
-
-    def receive(self) -> bytes | None:
-        """Returns the next message, or None while there is none."""
-        try:
-            raw = self._socket.recv(MAX_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise LinkEnded(f"the guard's connection broke: {error}") from error
-        if not raw:
-            raise LinkEnded("the guard ended the connection")
-        return raw
-
-    def close(self) -> None:
-        """Closes the socket."""
-        self._socket.close()
-
-
 class GuardedArm:
-    """An `Arm` behind a guard. One thread at a time.
+    """An `Arm` behind a guard. One thread at a time, but for a hold that is asked for aside.
 
     Args:
         open_link: Opens the link to the guard; LinkEnded while the guard is not there.
@@ -209,6 +148,17 @@ class GuardedArm:
         """Tells the guard that no target comes before the next reset."""
         if self._link is not None and self.fault is None:
             self._send(Rest())
+
+    def hold(self, *, is_aside: bool = False) -> None:
+        """Has the guard brake the arm where it is, until the next command."""
+        if is_aside:
+            # The link may be closed meanwhile, and the thread that drives finds that out.
+            with contextlib.suppress(LinkEnded):
+                if (link := self._link) is not None:
+                    link.send(pack(Hold(t_ns=0)))
+            return
+        self._check_ready()
+        self._send(Hold(t_ns=self._clock.now_ns()))
 
     def stop(self, cause: RobotFault | None = None) -> None:
         """Has the guard stop the arm and latch; latches here in any case."""

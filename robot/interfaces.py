@@ -23,6 +23,11 @@ SUCCESS = 1.0
 """Reward of a step that solves the task."""
 
 
+CONTROLLER_ERROR = "controller_"
+"""So begin the codes of errors that the arm's controller keeps, from before this process too, until
+they are cleared on a person's behalf."""
+
+
 class RobotFault(RuntimeError):
     """Motion stopped and stays stopped until a person clears it; `code` names the cause."""
 
@@ -130,6 +135,24 @@ class WatchedArm(Arm, Protocol):
 
     def rest(self) -> None:
         """Says that no target comes before the next reset, and that this is meant so."""
+        ...
+
+    def hold(self, *, is_aside: bool = False) -> None:
+        """Has the arm brake where it is, until the next target.
+
+        Args:
+            is_aside: Asked for by a thread beside the one that drives: it says nothing of that one,
+                and waits for nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class BrakingArm(Arm, Protocol):
+    """An arm that can go to a target with more than its usual change of speed."""
+
+    def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
+        """Replaces the current target by one just ahead, and brakes this hard on the way."""
         ...
 
 

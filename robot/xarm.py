@@ -19,7 +19,7 @@ from robot.xarm_config import XArmConfig
 from robot.xarm_gripper import XArmGripper
 from robot.xarm_lines import TOOL_DOWN_RAD, XArmLines
 from robot.xarm_reports import Measured
-from robot.xarm_reset import Arrival, reset_path
+from robot.xarm_reset import Arrival, Place, ResetWay, reset_path
 from robot.xarm_units import to_mm
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class XArm:
     Args:
         config: Where it is, and what it is held to.
         clock: Dates measurements and paces resets.
+        way: Of `reset`, which no guard uses.
     """
 
-    def __init__(self, config: XArmConfig, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
+    def __init__(self, config: XArmConfig, clock: Clock, way: ResetWay | None = None) -> None:
+        self._config, self._clock, self._way = config, clock, way or ResetWay()
         self._latching = threading.Lock()
         self._fault: RobotFault | None = None
         self._lines: XArmLines | None = None
@@ -71,15 +71,13 @@ class XArm:
         """
         lines = self._check_ready()
         self._check_target(pose.position_m, pose.gripper_opening)
-        deadline_ns = self._clock.now_ns() + round(self._config.reset_timeout_s * 1e9)
+        deadline_ns = self._clock.now_ns() + round(self._way.timeout_s * 1e9)
         self._set_gripper(pose.gripper_opening)
         self._wait_for_gripper(pose.gripper_opening, deadline_ns)
         start = self.state().position_m
-        for place in reset_path(start, pose.position_m, self._config.safe_height_m):
+        for place in reset_path(start, pose.position_m, self._way.height_m):
             self._raise_if_latched()
-            self._send(
-                lines, place, self._config.reset_speed_m_s, self._config.reset_acceleration_m_s2
-            )
+            self._send(lines, place, self._way.speed_m_s, self._way.acceleration_m_s2)
             self._wait_until_at(place, deadline_ns)
         self._check_rotation()
 
@@ -113,9 +111,13 @@ class XArm:
         Returns when the controller has taken it, a millisecond later; RobotFault if it has not
         within the configured time, or for a target outside the fence.
         """
+        self.brake(target, self._config.acceleration_m_s2)
+
+    def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
+        """Sends a target with a change of speed of its own; as `command` else."""
         lines = self._check_ready()
         self._check_target(target.position_m, target.gripper_opening)
-        self._send(lines, target.position_m, self._config.speed_m_s, self._config.acceleration_m_s2)
+        self._send(lines, target.position_m, self._config.speed_m_s, deceleration_m_s2)
         # A stop may have come while the answer was awaited.
         self._raise_if_latched()
         self._set_gripper(target.gripper_opening)
@@ -218,11 +220,7 @@ class XArm:
             self._fail(fault)
 
     def _send(
-        self,
-        lines: XArmLines,
-        position_m: tuple[float, float, float],
-        speed_m_s: float,
-        acceleration_m_s2: float,
+        self, lines: XArmLines, position_m: Place, speed_m_s: float, acceleration_m_s2: float
     ) -> None:
         fault = lines.move(to_mm(position_m), 1000.0 * speed_m_s, 1000.0 * acceleration_m_s2)
         if fault is not None:
@@ -252,8 +250,8 @@ class XArm:
     def _pause(self, deadline_ns: int, where: str) -> None:
         self._raise_if_latched()
         if self._clock.now_ns() >= deadline_ns:
-            limit = self._config.reset_timeout_s
-            raise self._fail(RobotFault("reset_timeout", f"{where}, {limit:g} s are over"))
+            late = f"{where}, {self._way.timeout_s:g} s are over"
+            raise self._fail(RobotFault("reset_timeout", late))
         self._clock.sleep_until_ns(self._clock.now_ns() + _POLL_NS)
 
     def _check_rotation(self) -> None:

@@ -6,6 +6,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+MOST_M_S2 = 50.0
+"""Hardest change of speed that the controller takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class XArmPorts:
@@ -31,12 +34,6 @@ class XArmConfig:
     """Of the tool on its way to a target."""
     acceleration_m_s2: float = 2.0
     """Of the tool on its way to a target."""
-    reset_speed_m_s: float = 0.15
-    reset_acceleration_m_s2: float = 1.0
-    safe_height_m: float = 0.25
-    """Height of the tool, base frame, at which a reset crosses the table."""
-    reset_timeout_s: float = 20.0
-    """A reset that has not arrived by then is a fault."""
     position_tolerance_m: float = 0.0015
     """A reset has arrived within this of its place."""
     rotation_tolerance_rad: float = 0.03
@@ -50,6 +47,7 @@ class XArmConfig:
     """1 least .. 5 most; off cannot be asked for."""
     has_gripper: bool = True
     gripper_speed_rpm: int = 3000
+    """1 .. 5000. The xArm Gripper (G1) has no register for its force: what is limited is this."""
     gripper_poll_s: float = 0.05
     """Time between two readings of the gripper; each occupies the tool's line for some ms."""
     gripper_tolerance: float = 0.02
@@ -71,18 +69,15 @@ class XArmConfig:
                 raise ValueError(f"the fence keeps whole millimetres only, got {corner} m")
         if any(low >= high for low, high in zip(self.fence_low_m, self.fence_high_m, strict=True)):
             raise ValueError(f"fence_low_m {self.fence_low_m} is not below fence_high_m")
-        if not self.fence_low_m[2] < self.safe_height_m < self.fence_high_m[2]:
-            raise ValueError(f"safe_height_m {self.safe_height_m} is not inside the fence")
         if self.collision_sensitivity not in (1, 2, 3, 4, 5):
             raise ValueError(f"collision_sensitivity must be 1 .. 5: {self.collision_sensitivity}")
-        if not 0 < self.speed_m_s <= 1.0 or not 0 < self.reset_speed_m_s <= self.speed_m_s:
-            raise ValueError("need 0 < reset_speed_m_s <= speed_m_s <= 1")
-        if not 0 < self.acceleration_m_s2 <= 50.0 or not (
-            0 < self.reset_acceleration_m_s2 <= self.acceleration_m_s2
-        ):
-            raise ValueError("need 0 < reset_acceleration_m_s2 <= acceleration_m_s2 <= 50")
+        if not 0 < self.speed_m_s <= 1.0:
+            raise ValueError(f"need 0 < speed_m_s <= 1, got {self.speed_m_s}")
+        if not 0 < self.acceleration_m_s2 <= MOST_M_S2:
+            raise ValueError(f"need 0 < acceleration_m_s2 <= 50, got {self.acceleration_m_s2}")
+        if not 0 < self.gripper_speed_rpm <= 5000:
+            raise ValueError(f"gripper_speed_rpm must be 1 .. 5000, got {self.gripper_speed_rpm}")
         for name in (
-            "reset_timeout_s",
             "position_tolerance_m",
             "rotation_tolerance_rad",
             "gripper_poll_s",

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from robot.interfaces import ArmState
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetWay:
+    """How a driver goes to a start by itself. An arm behind a guard is led there by the guard, with
+    `GuardLimits.reset_speed_m_s` and `crossing_height_m`."""
+
+    speed_m_s: float = 0.15
+    acceleration_m_s2: float = 1.0
+    height_m: float = 0.25
+    """Of the tool, base frame, on its way across."""
+    timeout_s: float = 20.0
+    """A reset that has not arrived by then is a fault."""
+
 
 Place = tuple[float, float, float]
 _NUM_STILL = 5

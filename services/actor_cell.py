@@ -16,8 +16,11 @@ from robot.cell import CellTask, gate_limits
 from robot.clock import Clock
 from robot.detectors.make import make_detector
 from robot.env import RobotEnv
-from robot.guarded_arm import GuardedArm, SocketLink
+from robot.frames import FrameLimits
+from robot.guard_link import SocketLink
+from robot.guarded_arm import GuardedArm
 from robot.interfaces import Camera, Reward
+from robot.lookout import Lookout
 from robot.safety import SafetyGate
 from services.actor_config import ActorConfig
 from services.config import ConfigError, build_file
@@ -122,9 +125,22 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
             spec=spec,
             clock=clock,
             frame_limits=cell.frames,
+            lookout=_lookout(config, cameras, clock),
         )
         opened.pop_all()
     return env
+
+
+def _lookout(config: ActorConfig, cameras: list[Camera], clock: Clock) -> Lookout | None:
+    """Returns who watches the cameras between two ticks; a recording goes on only when read."""
+    watched = [
+        camera
+        for camera, address in zip(cameras, _cameras(config), strict=True)
+        if address.recording is None
+    ]
+    age_s = config.cell.lookout_age_s
+    limits = FrameLimits(max_age_s=age_s, fault_age_s=config.cell.frames.fault_age_s)
+    return Lookout(watched, limits, clock) if watched else None
 
 
 def open_camera(config: ActorConfig, address: CameraAddress, clock: Clock) -> Camera:

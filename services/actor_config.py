@@ -89,8 +89,10 @@ class ActorConfig:
     """Longest wait between trials for weights trained on the trial before. 0 never waits."""
     unreachable_s: float = 5.0
     """A learner that has not answered for this long is not waited for."""
-    max_uncertainty: float | None = None
-    """A planned action less certain than this is withheld and the arm holds; None trusts all."""
+    max_uncertainty: float | None = 5.0
+    """A planned action whose Q networks differ by more (standard deviation) is withheld and the arm
+    holds; None trusts all. This is wide: the demo's models differ by 0.25 at the most. Narrow it
+    for your task by what `offworld trials show` says."""
     max_missed_in_a_row: int = 10
     """So many missed deadlines in a row abort the trial."""
     max_aborted_in_a_row: int = 5

@@ -17,7 +17,8 @@ from robot.camera_model import Intrinsics
 from robot.cell import gate_limits
 from robot.clock import Clock, MonotonicClock
 from robot.guard_limits import GuardLimits
-from robot.guarded_arm import GuardedArm, SocketLink
+from robot.guard_link import SocketLink
+from robot.guarded_arm import GuardedArm
 from robot.interfaces import Camera, KnownCamera
 from services.actor_cell import open_camera
 from services.actor_config import ActorConfig

@@ -4,8 +4,8 @@ Nothing is decided from an observation that the robot calls stale: the arm holds
 shows something new. A tick that comes so late that a plan of the usual length would miss the
 deadline, though it would otherwise keep it, is not planned: it gets the rest of the last plan
 (`shifted`), and once that is used up it holds, but never twice in a row: then it plans, late or
-not. A person who has taken over is asked instead of the pilot; a pilot that gets the arm back
-starts afresh.
+not. A plan that is too uncertain is withheld, and its rest with it. A person who has taken over is
+asked instead of the pilot; a pilot that gets the arm back starts afresh.
 """
 
 from __future__ import annotations
@@ -128,9 +128,10 @@ class Decider:
         self._plan_ns.append(planned_ns - began_ns)
         self._work_ns.append(planned_ns - tick.scheduled_ns - tick.late_ns)
         self._has_held = False
-        self._rest = pilot.rest_of_plan()
         limit, uncertainty = self._max_uncertainty, choice.uncertainty
         is_held = limit is not None and uncertainty is not None and uncertainty > limit
+        # What follows an action that is not trusted is not trusted either.
+        self._rest = self._rest[:0] if is_held else pilot.rest_of_plan()
         return Decided(
             action=np.zeros_like(choice.action) if is_held else _bounded(choice.action),
             planned_ns=planned_ns,

@@ -79,6 +79,8 @@ class GuardRun:
         limits = read_limits(self.limits)
         if self.ip is None:
             return limits
+        if limits.xarm is None:
+            raise ConfigError(f"{self.limits}: `ip` is an xArm's, and there is no [xarm] in here")
         return dataclasses.replace(limits, xarm=dataclasses.replace(limits.xarm, ip=self.ip))
 
 
@@ -141,13 +143,18 @@ def _serve(guard: Guard, server: GuardServer, clock: Clock, stop: StopFlag) -> N
     next_ns = clock.now_ns()
     while not stop.is_set:
         next_ns = max(next_ns + _CYCLE_NS, clock.now_ns())
+        due_ns = guard.due_ns
+        if due_ns is not None and due_ns < next_ns:
+            server.turn(due_ns)  # a hold is not put off to the end of a cycle
         server.turn(next_ns)
         if guard.is_moving == gc.isenabled():
             (gc.disable if guard.is_moving else gc.enable)()
 
 
 def make_arm(limits: GuardLimits, clock: Clock) -> Arm:
-    """Returns the real arm, not connected; CannotStart if its driver is not installed."""
+    """Returns the real arm, not connected; CannotStart if it is not one that can be driven here."""
+    if limits.xarm is None:
+        raise CannotStart("the limits file has no [xarm]: nothing says which arm is to be driven")
     try:
         from robot.xarm import XArm
     except ImportError as error:

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot.clock import Clock
-from robot.guard import AckRefused, Guard, LimitsRefused
+from robot.guard import AckRefused, Guard
+from robot.guard_limits import LimitsRefused
 from robot.guard_messages import (
     Ack,
     Answer,
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Phase,
     Reset,
@@ -173,6 +175,8 @@ class GuardServer:
                 self._guard.reset(message.number, message.pose)
             case Command() if peer.is_loop:
                 self._guard.command(message.seq, message.target, message.t_ns)
+            case Hold() if peer.is_loop:
+                self._guard.hold(message.t_ns)
             case Waiting() if peer.is_loop:
                 self._guard.wait(message.t_ns)
             case Rest() if peer.is_loop:

@@ -20,6 +20,7 @@ from robot.xarm_config import XArmConfig
 from services.actor_cell import check_cell, open_camera
 from services.actor_config import ActorConfig
 from services.checkup.finding import Finding, attempt, go, judged, no_go, not_asked
+from services.config import ConfigError
 from services.guard import FAULT_FILE, LOCK_FILE, read_limits
 
 CAMERA_CODES = {
@@ -72,14 +73,17 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
 
 
 def arm_config(actor: ActorConfig) -> XArmConfig:
-    """Returns what the guard of this actor would hold its arm to."""
+    """Returns what this actor's guard would hold its arm to; ConfigError if that is no xArm."""
     assert actor.limits is not None, "check_cell comes first"
     xarm = read_limits(actor.limits).xarm
+    if xarm is None:
+        raise ConfigError(f"{actor.limits}: there is no [xarm] in here")
     return xarm if actor.ip is None else dataclasses.replace(xarm, ip=actor.ip)
 
 
 def _files(actor: ActorConfig) -> Iterator[Finding]:
     check_cell(actor, is_calibrated=False)
+    arm_config(actor)
     yield go("cell", f"{actor.limits} and the actor's file fit together")
     fault = actor.spool / "run" / FAULT_FILE
     yield judged(

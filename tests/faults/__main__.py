@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), run), encoding="utf-8")
     for result in run.over_bound():
         sys.stdout.write(f"over the bound of {run.bound_ms:.0f} ms: {result.fault}\n")
-    return 1 if num_failed else 0
+    return 1 if num_failed or run.over_bound() else 0
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class FaultResult:
     told_ms: float
     """Until when the arm was told to move: its last target; 0 if none came any more."""
     rest_ms: float | None
-    """When the set point stood still for good; None where the arm goes on."""
+    """When the set point stood still for good; None where it does not."""
     latched: str
     """Code of the latched fault; empty for none."""
     trial: str
@@ -56,12 +56,14 @@ class FaultRun:
 
     @property
     def bound_ms(self) -> float:
-        """Two periods and 50 ms: by then nobody may command a motion any more."""
+        """Two periods and 50 ms: by then the arm's commanded speed is zero."""
         return 2000.0 / self.control_hz + 50.0
 
     def over_bound(self) -> list[FaultResult]:
-        """Returns the faults after which the arm was told to move for longer than the bound."""
-        return [r for r in self.results if r.stops and r.told_ms > self.bound_ms]
+        """Returns the faults after which the set point moved for longer than the bound."""
+        return [
+            r for r in self.results if r.stops and (r.rest_ms is None or r.rest_ms > self.bound_ms)
+        ]
 
     def to_json(self) -> str:
         """Returns it as the text of a file."""
@@ -89,7 +91,7 @@ class FaultRun:
 def row(result: FaultResult) -> str:
     """Returns a result as a row of the table."""
     told = f"{result.told_ms:.0f} ms" if result.stops else "goes on"
-    rest = "goes on" if result.rest_ms is None else f"{result.rest_ms:.0f} ms"
+    rest = _rest(result) if result.stops else "goes on"
     ack = "goes on" if result.resumed else "**does not go on**"
     if result.refused_first is not None:
         ack += ", refused before" if result.refused_first else ", **not refused before**"
@@ -106,16 +108,20 @@ def row(result: FaultResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _rest(result: FaultResult) -> str:
+    return "**never**" if result.rest_ms is None else f"{result.rest_ms:.0f} ms"
+
+
 def table(run: FaultRun) -> str:
     """Returns the part of deploy/safety.md that a run decides."""
     over = run.over_bound()
-    words = ", ".join(f"{r.fault} ({r.told_ms:.0f} ms)" for r in over)
+    words = ", ".join(f"{r.fault}, {r.during} ({_rest(r)})" for r in over)
     verdict = f"Over the bound: {words}." if over else "None was over the bound."
     lines = (
         f"Measured on {run.date} at {run.control_hz:g} Hz, {run.machine}, both vendors' SDKs at",
         "the doubles of arm and camera. *Last target*: until when after the fault the arm was told",
-        f"to move; the bound is two periods and 50 ms, {run.bound_ms:.0f} ms. *At rest*: when the",
-        f"controller's set point stood still, braking included. {verdict}",
+        "to move, a hold included. *At rest*: when the controller's set point stood still; the",
+        f"bound is two periods and 50 ms, {run.bound_ms:.0f} ms. {verdict}",
         "",
         *_HEAD,
         *(row(result) for result in run.results),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.record import Record, Sample
-from tests.faults.result import PAGE, FaultResult, FaultRun, row, with_table
+from tests.faults.result import PAGE, FaultResult, FaultRun, row, table, with_table
 
 needs_sdks = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("xarm", "pyrealsense2", "mujoco")),
@@ -93,22 +93,33 @@ def test_targets_that_the_controller_did_not_take_do_not_count() -> None:
 
 
 def test_a_run_comes_back_from_its_file_and_says_what_is_over_the_bound(tmp_path: Path) -> None:
-    late = dataclasses.replace(RESULT, fault="late", told_ms=250.1)
+    late = dataclasses.replace(RESULT, fault="late", rest_ms=250.1)
+    never = dataclasses.replace(RESULT, fault="never", rest_ms=None)
     free = dataclasses.replace(RESULT, fault="free", stops=False, told_ms=9000.0, rest_ms=None)
     run = RUN.with_result(late).with_result(free)
     (tmp_path / "run.json").write_text(run.to_json())
     assert FaultRun.read(tmp_path / "run.json") == run
     assert run.over_bound() == [late]
+    assert run.with_result(never).over_bound() == [late, never]
+    assert "late, trial (250 ms), never, trial (**never**)" in table(run.with_result(never))
+    told = dataclasses.replace(RESULT, told_ms=260.0)
+    assert dataclasses.replace(RUN, results=(told,)).over_bound() == []
     assert RUN.not_measured == ()
     owing = dataclasses.replace(RUN, not_measured=("late, trial", "later, trial"))
     assert owing.with_result(late).not_measured == ("later, trial",)
-    better = dataclasses.replace(late, told_ms=3.0)
+    better = dataclasses.replace(late, rest_ms=3.0)
     assert run.with_result(better).results == (RESULT, better, free)
 
 
 def test_what_is_not_as_it_should_be_stands_out() -> None:
     assert "**" not in row(RESULT)
-    for wrong in ({"cleared_itself": True}, {"resumed": False}, {"refused_first": False}):
+    wrongs = (
+        {"cleared_itself": True},
+        {"resumed": False},
+        {"refused_first": False},
+        {"rest_ms": None},
+    )
+    for wrong in wrongs:
         assert "**" in row(dataclasses.replace(RESULT, **wrong))
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from robot.clock import SimulatedClock
 from robot.fault_store import FaultStore, StoredFault
-from robot.guard import Guard, LimitsRefused
-from robot.guard_limits import GuardLimits
+from robot.guard import Guard
+from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import (
     Ack,
     Answer,
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Reset,
     Rest,
@@ -26,9 +28,15 @@ from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import Arm, RobotFault
 from robot.safety import SafetyLimits
+from robot.xarm_config import XArmConfig
 from tests.robot.recording_arm import Entry, RecordingArm
 
-LIMITS = GuardLimits(box_low_m=(0.25, -0.15, 0.015), box_high_m=(0.55, 0.15, 0.315))
+LIMITS = GuardLimits(
+    box_low_m=(0.25, -0.15, 0.015),
+    box_high_m=(0.55, 0.15, 0.315),
+    crossing_height_m=None,
+    xarm=XArmConfig(),
+)
 PERIOD_NS = 100_000_000
 CYCLE_NS = 10_000_000
 
@@ -59,13 +67,17 @@ class GuardClock(SimulatedClock):
     def __init__(self) -> None:
         super().__init__(start_ns=1_000_000_000)
         self.on_cycle: Any = lambda: None
+        self.due_ns: Callable[[], int | None] = lambda: None
 
     def advance(self, duration_ns: int) -> None:
         self.sleep_until_ns(self.now_ns() + duration_ns)
 
     def sleep_until_ns(self, t_ns: int) -> None:
         while self.now_ns() < t_ns:
-            super().sleep_until_ns(min(t_ns, self.now_ns() + CYCLE_NS))
+            next_ns, due_ns = self.now_ns() + CYCLE_NS, self.due_ns()
+            if due_ns is not None and self.now_ns() < due_ns < next_ns:
+                next_ns = due_ns
+            super().sleep_until_ns(min(t_ns, next_ns))
             self.on_cycle()
 
 
@@ -93,6 +105,7 @@ class GuardRig:
         self.faults = faults or MemoryFaults()
         self.guard = Guard(self.real, limits, self.clock, self.faults)
         self.clock.on_cycle = self.cycle
+        self.clock.due_ns = lambda: self.guard.due_ns
         self.holds: set[Entry] = set()
         """What the arm was told so that it holds."""
         self._halt = self.guard._steering.halt
@@ -105,9 +118,9 @@ class GuardRig:
         """Returns the arm behind the guard; what it is told goes into `record`."""
         return RecordingArm(self.clock, self.record.append)
 
-    def _note_halt(self, place: tuple[float, float, float]) -> None:
+    def _note_halt(self, place: tuple[float, float, float], **how: Any) -> None:
         num_before = len(self.record)
-        self._halt(place)
+        self._halt(place, **how)
         self.holds.update(self.record[num_before:])
 
     def make_arm(self, limits: SafetyLimits | None = None) -> GuardedArm:
@@ -145,6 +158,8 @@ class GuardRig:
                 self.guard.reset(message.number, message.pose)
             case Command():
                 self.guard.command(message.seq, message.target, message.t_ns)
+            case Hold():
+                self.guard.hold(message.t_ns)
             case Waiting():
                 self.guard.wait(message.t_ns)
             case Rest():

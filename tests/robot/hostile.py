@@ -10,6 +10,8 @@ import numpy as np
 
 from robot.env import RobotEnv
 from robot.guard_messages import Ack, Phase
+from robot.guard_motion import LEAD_NS
+from robot.guard_path import clipped
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose
 from robot.observation import make_spec
@@ -117,9 +119,11 @@ class RecordCheck:
     def _check_way(self, entry: Entry) -> None:
         speed, period_s, last = LIMITS.max_speed_m_s, PERIOD_NS * 1e-9, self._last
         rounding_m = 1e-8 + 2 * self._rig.rounding_m
-        braking_m = speed**2 / (2 * LIMITS.max_acceleration_m_s2)
-        if entry in self._rig.holds:  # the path ends where the arm can brake
-            assert math.dist(entry.target, entry.place) <= braking_m + 1e-6, entry
+        if entry in self._rig.holds:  # the path ends where the arm can brake as a hold does
+            braking_m = speed**2 / (2 * LIMITS.hold_acceleration_m_s2) + speed * LEAD_NS * 1e-9
+            # From within the box: an arm that swung out of it is held on the border.
+            inside = clipped(entry.place, LIMITS.box_low_m, LIMITS.box_high_m)
+            assert math.dist(entry.target, inside) <= braking_m + 1e-6, entry
             self._used_m = 0.0
             return
         if last is None:  # the first one after a stop begins where the arm is

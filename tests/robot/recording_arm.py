@@ -11,7 +11,7 @@ from robot.clock import Clock
 from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
 
 Kind = Literal["command", "stop", "state"]
-_SLICE_NS = 10_000_000
+_SLICE_NS, _FINE_NS = 10_000_000, 2_000_000
 _OPENING_S = 2.0
 
 
@@ -60,6 +60,7 @@ class RecordingArm:
         """It measures nothing new."""
         self.num_clears = 0
         self._velocity = (0.0, 0.0, 0.0)
+        self._most_m_s2 = self.acceleration_m_s2
         self._target: tuple[float, float, float] | None = None
         self._opening = self._opening_target = 0.6
         self._fault: RobotFault | None = None
@@ -99,9 +100,13 @@ class RecordingArm:
         return self._state
 
     def command(self, target: ToolTarget) -> None:
+        self.brake(target, self.acceleration_m_s2)
+
+    def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
         if self.fault is not None:
             raise self.fault.again()
         self._advance()
+        self._most_m_s2 = deceleration_m_s2
         self._target, self._opening_target = target.position_m, target.gripper_opening
         self._note("command")
 
@@ -129,7 +134,8 @@ class RecordingArm:
     def _advance(self) -> None:
         now_ns = self._clock.now_ns()
         while self._t_ns < now_ns:
-            slice_ns = min(_SLICE_NS, now_ns - self._t_ns)
+            is_hard = self._most_m_s2 > self.acceleration_m_s2
+            slice_ns = min(_FINE_NS if is_hard else _SLICE_NS, now_ns - self._t_ns)
             if self._is_at_rest():
                 slice_ns = now_ns - self._t_ns
             else:
@@ -153,16 +159,17 @@ class RecordingArm:
             if distance <= 1e-4 and self._speed() < 0.05:
                 self.place, self._velocity = self._target, (0.0, 0.0, 0.0)
                 return
+            distance = max(distance, 1e-12)
             speed = min(
                 self.speed_m_s,
-                math.sqrt(2 * self.acceleration_m_s2 * distance) * 0.9,
+                math.sqrt(2 * self._most_m_s2 * distance) * 0.9,
                 distance / seconds,
             )
             wished_x = gap_x * speed / distance
             wished_y = gap_y * speed / distance
             wished_z = gap_z * speed / distance
         change_x, change_y, change_z = wished_x - vx, wished_y - vy, wished_z - vz
-        most = self.acceleration_m_s2 * seconds
+        most = self._most_m_s2 * seconds
         factor = min(1.0, most / max(math.hypot(change_x, change_y, change_z), 1e-12))
         vx, vy, vz = vx + change_x * factor, vy + change_y * factor, vz + change_z * factor
         self._velocity = (vx, vy, vz)

@@ -7,8 +7,10 @@ import math
 
 import pytest
 
-from robot.guard import AckRefused, Guard, LimitsRefused
+from robot.guard import AckRefused, Guard
+from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import Ack, Command, Phase, Reset, Rest, Stop
+from robot.guard_motion import LEAD_NS
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
@@ -183,7 +185,8 @@ def test_a_hold_in_motion_ends_the_path_where_the_arm_can_brake(rig: GuardRig):
     drive.tick(1.2)
     assert rig.guard.phase is Phase.HELD
     last = rig.commands()[-1]
-    braking_m = rig.real.speed_m_s**2 / (2 * LIMITS.max_acceleration_m_s2)
+    speed_m_s = rig.real.speed_m_s
+    braking_m = speed_m_s**2 / (2 * LIMITS.hold_acceleration_m_s2) + speed_m_s * LEAD_NS * 1e-9
     assert last.target[0] - last.place[0] == pytest.approx(braking_m, abs=1e-3)
     assert last.target[0] < moved(x=0.08)[0]
     drive.tick(3)
@@ -328,6 +331,29 @@ def test_an_ack_is_refused_while_the_cause_is_there(drive: Drive):
     assert drive.rig.guard.phase is Phase.IDLE
     assert drive.rig.guard.acknowledge() is None
     assert drive.rig.real.num_clears == 1
+
+
+def test_an_error_of_the_controller_from_before_is_latched_and_a_person_can_clear_it(rig: GuardRig):
+    rig.real.cause = RobotFault("controller_c1", "C1: the emergency stop was pressed")
+    rig.guard.connect()
+    assert rig.guard.phase is Phase.LATCHED
+    assert rig.faults.stored is not None
+    assert rig.faults.stored.code == "controller_c1"
+    with pytest.raises(AckRefused, match="emergency stop"):
+        rig.guard.acknowledge()
+    rig.real.cause = None
+    assert rig.guard.acknowledge() is not None
+    assert (rig.faults.stored, rig.guard.phase) == (None, Phase.IDLE)
+    Drive(rig).send(moved(x=0.01))
+    assert rig.guard.phase is Phase.MOVING
+
+
+@pytest.mark.parametrize("code", ["not_connected", "firmware_too_old", "outside_fence"])
+def test_what_no_ack_clears_is_not_latched_for_that(rig: GuardRig, code: str):
+    rig.real.cause = RobotFault(code, "no")
+    with pytest.raises(RobotFault, match=code):
+        rig.guard.connect()
+    assert (rig.guard.phase, rig.faults.stored) == (Phase.IDLE, None)
 
 
 def test_an_ack_is_refused_while_the_disk_does_not_forget(drive: Drive, monkeypatch):
@@ -482,6 +508,38 @@ def test_a_reset_crosses_the_table_at_its_height():
     assert crossed
     assert all(z == pytest.approx(0.25, abs=1e-9) for _, _, z in crossed)
     assert math.dist(rig.real.place, (0.50, 0.10, 0.03)) < 1.5e-3
+
+
+@pytest.mark.parametrize("speed_m_s", [0.05, 0.15])
+def test_a_reset_is_as_slow_as_its_limit_and_the_trial_after_it_is_not(speed_m_s: float):
+    rig = GuardRig(dataclasses.replace(LIMITS, reset_speed_m_s=speed_m_s))
+    rig.real.place = (0.30, -0.10, 0.12)
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(START)
+    sent = rig.commands()
+    ways = [math.dist(b.target, a.target) for a, b in zip(sent, sent[1:], strict=False)]
+    assert max(ways) == pytest.approx(speed_m_s * PERIOD_NS * 1e-9)
+    rig.record.clear()
+    for k in range(4):
+        arm.command(ToolTarget(position_m=moved(x=0.025 * (k + 1)), gripper_opening=0.6))
+        rig.clock.advance(PERIOD_NS)
+    sent = [START.position_m, *(entry.target for entry in rig.commands())]
+    ways = [math.dist(b, a) for a, b in zip(sent, sent[1:], strict=False)]
+    assert max(ways) > 0.9 * LIMITS.max_speed_m_s * PERIOD_NS * 1e-9
+
+
+def test_a_reset_crosses_high_unless_the_limits_say_otherwise():
+    limits = GuardLimits(box_low_m=LIMITS.box_low_m, box_high_m=LIMITS.box_high_m)
+    rig = GuardRig(limits)
+    rig.real.place = (0.30, -0.10, 0.02)
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    arm.reset(dataclasses.replace(START, position_m=(0.50, 0.10, 0.03)))
+    crossed = [e.target[2] for e in rig.commands() if 0.305 < e.target[0] < 0.495]
+    assert crossed == pytest.approx([0.25] * len(crossed))
 
 
 def test_a_tool_that_does_not_point_down_at_the_start_is_a_fault(rig: GuardRig):

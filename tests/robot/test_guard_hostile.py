@@ -154,6 +154,8 @@ def run_hostile_actions_through_sdk(num_actions: int, seed: int) -> None:
             rig.guard.shut_down()
     # Nothing was sent that the arm did not get, and each target was seen on the wire.
     assert frames.num_taken == check.num_targets
+    # What is checked as a hold was one, and what was sent to brake like one is checked as that.
+    assert frames.num_holds == len(rig.holds) > 0
 
 
 class FrameCheck:
@@ -161,7 +163,7 @@ class FrameCheck:
 
     def __init__(self, controller: XArmController) -> None:
         self._machine = controller.machine
-        self.num_taken = 0
+        self.num_taken = self.num_holds = 0
 
     def check(self) -> None:
         with self._machine.lock:
@@ -171,7 +173,10 @@ class FrameCheck:
             assert (frame.register, frame.mode) == (Register.MOVE_LINE, 7), frame
             assert LIMITS.contains(frame.position_m, DriverRig.rounding_m), frame
             assert frame.speed_m_s <= LIMITS.max_speed_m_s + 1e-6, frame
-            assert frame.acceleration_m_s2 <= LIMITS.max_acceleration_m_s2 + 1e-6, frame
+            is_hold = frame.acceleration_m_s2 == pytest.approx(LIMITS.hold_acceleration_m_s2)
+            self.num_holds += is_hold
+            if not is_hold:
+                assert frame.acceleration_m_s2 <= LIMITS.max_acceleration_m_s2 + 1e-6, frame
             assert frame.rotation_rad == pytest.approx(TOOL_DOWN_RAD), frame
             self.num_taken += frame.is_taken
 

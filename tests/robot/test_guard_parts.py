@@ -21,6 +21,7 @@ from robot.guard_messages import (
     Close,
     Command,
     Hello,
+    Hold,
     Message,
     Phase,
     Report,
@@ -48,6 +49,7 @@ MESSAGES: list[Message] = [
         seq=2**40, t_ns=2**60, target=ToolTarget(position_m=(1e38, -0.0, 5e-324), gripper_opening=1)
     ),
     Rest(),
+    Hold(t_ns=2**60),
     Stop(),
     Close(),
     Ack(),
@@ -105,7 +107,7 @@ def test_a_message_of_another_length_kind_or_version_is_refused(message: Message
         (raw[:-1], "bytes"),
         (raw + b"\0", "bytes"),
         (b"", "too short"),
-        (raw[:2] + b"\x03" + raw[3:], "version 3"),
+        (raw[:2] + b"\x02" + raw[3:], "version 2"),
         (raw[:2] + b"\x00" + raw[3:], "version 0"),
         (b"XX" + raw[2:], "begins with"),
         (raw[:3] + b"\xff" + raw[4:], "no message of kind 255"),
@@ -165,6 +167,15 @@ def test_a_hello_with_limits_that_cannot_be_is_refused(bad: float):
         ({"start": StartPose(position_m=(0.4, 0.0, 0.1), gripper_opening=2.0)}, "start"),
         ({"crossing_height_m": 0.4}, "crossing_height_m"),
         ({"box_low_m": (0.21, -0.15, 0.015)}, "fence"),
+        ({"box_low_m": (0.235, -0.15, 0.015)}, "in x the box is 15 mm inside the fence"),
+        ({"box_high_m": (0.55, 0.161, 0.315)}, "in y the box is 19 mm inside the fence"),
+        ({"box_high_m": (0.55, 0.15, 0.33)}, "in z the box is 15 mm inside the fence"),
+        ({"hold_acceleration_m_s2": 1.9}, "hold_acceleration_m_s2"),
+        ({"hold_acceleration_m_s2": 51.0}, "hold_acceleration_m_s2"),
+        ({"hold_acceleration_m_s2": math.inf}, "hold_acceleration_m_s2"),
+        ({"reset_speed_m_s": 0.26}, "reset_speed_m_s"),
+        ({"reset_speed_m_s": 0.0}, "reset_speed_m_s"),
+        ({"reset_speed_m_s": math.nan}, "reset_speed_m_s"),
         ({"max_speed_m_s": 0.2}, "xarm.speed_m_s"),
         ({"max_acceleration_m_s2": 1.0}, "xarm.acceleration_m_s2"),
     ],
@@ -175,8 +186,26 @@ def test_limits_that_cannot_be_are_refused_by_name(change, named: str):
 
 
 def test_limits_may_be_narrower_than_the_controller_s():
-    slow = XArmConfig(speed_m_s=0.1, acceleration_m_s2=1.0, reset_speed_m_s=0.1)
-    assert dataclasses.replace(LIMITS, max_speed_m_s=0.1, xarm=slow).max_speed_m_s == 0.1
+    slow = XArmConfig(speed_m_s=0.1, acceleration_m_s2=1.0)
+    limits = dataclasses.replace(LIMITS, max_speed_m_s=0.1, reset_speed_m_s=0.1, xarm=slow)
+    assert limits.max_speed_m_s == 0.1
+
+
+def test_a_box_20_mm_inside_the_fence_will_do():
+    near = dataclasses.replace(LIMITS, box_low_m=(0.24, -0.16, 0.01))
+    assert near.xarm is not None
+
+
+def test_another_robot_has_a_box_of_its_own_and_no_fence_of_an_xarm():
+    limits = GuardLimits(
+        box_low_m=(0.3, -0.3, 0.4),
+        box_high_m=(0.6, 0.3, 0.8),
+        start=StartPose(position_m=(0.4, 0.0, 0.5)),
+        crossing_height_m=0.6,
+    )
+    assert limits.xarm is None
+    with pytest.raises(ValueError, match="crossing_height_m"):
+        dataclasses.replace(limits, crossing_height_m=0.25)
 
 
 def test_a_box_contains_its_border_and_nothing_that_is_no_number():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from robot.doubles.xarm_server import SLOW_EVERY
-from robot.guard import Guard
+from robot.guard import AckRefused, Guard
 from robot.guard_messages import Ack, Phase
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.xarm import XArm
@@ -76,3 +76,23 @@ def test_a_normal_end_is_no_error(rig: GuardRig, caplog: pytest.LogCaptureFixtur
     rig.guard.shut_down()
     assert "the arm is stopped" in caplog.text
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_an_emergency_stop_from_before_the_guard_is_latched_and_cleared():
+    rig = GuardRig()
+    with make_controller(rig.clock, slow_every=SLOW_EVERY) as controller:
+        assert controller.faults.obey("estop") == "ok"
+        rig.guard = Guard(XArm(config_for(controller), rig.clock), LIMITS, rig.clock, rig.faults)
+        rig.guard.connect()
+        assert rig.guard.fault is not None
+        assert rig.guard.fault.code == "controller_c1"
+        assert rig.faults.load() is not None
+        with pytest.raises(AckRefused):
+            rig.guard.acknowledge()
+        assert controller.faults.obey("estop release") == "ok"
+        assert rig.guard.acknowledge() is not None
+        assert rig.faults.load() is None
+        arm = rig.make_arm()
+        arm.connect()
+        arm.reset(START)
+        rig.guard.shut_down()

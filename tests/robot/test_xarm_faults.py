@@ -11,6 +11,7 @@ import pytest
 from robot.clock import MonotonicClock
 from robot.doubles.xarm_frames import Register
 from robot.interfaces import RobotFault, StartPose, ToolTarget
+from robot.xarm_reset import ResetWay
 from tests.robot.xarm_rig import connected_arm
 
 POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
@@ -247,7 +248,7 @@ def test_a_stop_is_confirmed_at_once():
 
 
 def test_a_reset_that_does_not_arrive_is_stopped():
-    with connected_arm(reset_timeout_s=0.4) as (arm, controller, _):
+    with connected_arm(way=ResetWay(timeout_s=0.4)) as (arm, controller, _):
         far = StartPose(position_m=FAR.position_m, gripper_opening=1.0)
         assert code_of(arm.reset, far) == "reset_timeout"
         assert controller.machine.state == 4

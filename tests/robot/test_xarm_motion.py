@@ -17,6 +17,7 @@ from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.sim.config import SimConfig
 from robot.xarm import XArm
 from robot.xarm_reports import MotionReports
+from robot.xarm_reset import ResetWay
 from robot.xarm_units import to_pulses
 from tests.robot.xarm_rig import config_for, connected_arm
 
@@ -49,7 +50,7 @@ def test_targets_arrive_in_millimetres_tool_down_at_the_configured_speed():
 
 
 def test_a_reset_crosses_high_and_slowly():
-    with connected_arm(reset_speed_m_s=0.1, reset_acceleration_m_s2=0.5) as (arm, controller, _):
+    with connected_arm(way=ResetWay(speed_m_s=0.1, acceleration_m_s2=0.5)) as (arm, controller, _):
         arm.reset(START)
         arm.reset(StartPose(position_m=(0.30, 0.10, 0.05), gripper_opening=1.0))
         arm.reset(StartPose(position_m=(0.50, -0.10, 0.05), gripper_opening=1.0))
@@ -222,7 +223,7 @@ def test_the_driver_picks_an_object_up_in_the_simulated_workspace():
 
 
 def test_a_stop_from_another_thread_ends_a_reset():
-    with connected_arm(MonotonicClock(), reset_speed_m_s=0.02) as (arm, controller, _):
+    with connected_arm(MonotonicClock(), ResetWay(speed_m_s=0.02)) as (arm, controller, _):
         num_motions = len(controller.machine.motions)
         caught: list[str] = []
 

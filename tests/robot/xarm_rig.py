@@ -14,6 +14,7 @@ from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import XArmController
 from robot.xarm import XArm
 from robot.xarm_config import XArmConfig, XArmPorts
+from robot.xarm_reset import ResetWay
 from robot.xarm_sdk import load_sdk
 
 START_M = (0.40, 0.0, 0.20)
@@ -70,12 +71,12 @@ def config_for(controller: XArmController, **changes: Any) -> XArmConfig:
 
 @contextlib.contextmanager
 def connected_arm(
-    clock: Clock | None = None, **changes: Any
+    clock: Clock | None = None, way: ResetWay | None = None, **changes: Any
 ) -> Iterator[tuple[XArm, XArmController, Clock]]:
     """Gives a connected arm, its double and their clock, a simulated one unless given."""
     clock = clock or SimulatedClock()
     with make_controller(clock) as controller:
-        arm = XArm(config_for(controller, **changes), clock)
+        arm = XArm(config_for(controller, **changes), clock, way)
         arm.connect()
         try:
             yield arm, controller, clock

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from robot.clock import Clock, MonotonicClock
 from robot.guard_limits import GuardLimits
-from robot.guarded_arm import GuardedArm, SocketLink
+from robot.guard_link import SocketLink
+from robot.guarded_arm import GuardedArm
 from robot.interfaces import StartPose, ToolTarget
 from robot.safety import SafetyLimits
 from services import guard

@@ -266,6 +266,11 @@ def test_a_configuration_that_cannot_work_is_refused(key: str, value: object) ->
         build(ActorConfig, {key: value}, file="x.toml")
 
 
+def test_an_uncertain_action_is_withheld_unless_the_file_says_otherwise() -> None:
+    assert ActorConfig().max_uncertainty == 5.0
+    assert build(ActorConfig, {"max_uncertainty": "none"}, file="x.toml").max_uncertainty is None
+
+
 def test_a_run_survives_its_file(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, trials=None, max_uncertainty=0.5, spool=tmp_path)
     run = ActorRun(

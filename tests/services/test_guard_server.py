@@ -16,6 +16,7 @@ import pytest
 
 from robot.fault_store import FaultStore
 from robot.guard import Guard
+from robot.guard_link import SocketLink
 from robot.guard_messages import (
     Ack,
     Answer,
@@ -30,7 +31,7 @@ from robot.guard_messages import (
     Stop,
 )
 from robot.guard_wire import pack, unpack
-from robot.guarded_arm import GuardedArm, SocketLink
+from robot.guarded_arm import GuardedArm
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 from services.guard_server import GuardServer

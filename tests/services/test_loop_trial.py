@@ -242,6 +242,19 @@ def test_an_action_too_uncertain_is_withheld(bench: Bench) -> None:
     assert steps["plan_value"].tolist() == list(range(8))
 
 
+def test_the_rest_of_a_plan_that_was_withheld_is_not_executed_either(bench: Bench) -> None:
+    bench.clock = StallingClock(dict.fromkeys((3, 5), 70.0))
+    bench.env = make_counting_env(bench.clock, max_steps=8)
+    bench.limits = TrialLimits(max_uncertainty=1.0)
+    pilot = PlannedPilot(bench.clock, [60.0] * 8)
+    pilot.uncertainty = lambda k: 2.0 if k == 2 else 0.1
+    bench.run(pilot)
+    steps = bench.trial().steps
+    # Ticks 3 and 5 come late: after a withheld plan there is nothing, after a trusted one its rest.
+    assert steps["fallback"].tolist() == [NONE, NONE, HOLD, HOLD, NONE, SHIFTED, NONE, NONE]
+    assert (steps["action"][2:4] == 0).all()
+
+
 def test_an_action_that_nobody_planned_is_not_withheld_for_being_uncertain(bench: Bench) -> None:
     bench.limits = TrialLimits(max_uncertainty=0.25)
     bench.run(RandomPilot(2, seed=0))
