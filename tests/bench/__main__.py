@@ -1,11 +1,13 @@
-"""`make bench`: every figure, one row each, from one run.
+"""`make bench`: every figure, one row each, from one run, into deploy/results and the README.
 
 Ratios hold on other machines; absolute times are those of the machine that the first line names.
-`python -m tests.bench --only loop --minutes 10` runs a part of it, or for longer.
+`python -m tests.bench --only loop --minutes 10` runs a part of it, or for longer; with `--dry` it
+writes nothing.
 """
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import os
 import platform
@@ -17,6 +19,9 @@ from typing import Literal, get_args
 import torch
 
 from services import config
+from services.machine import machine
+from tests.bench import record
+from tests.bench.record import BenchRecord, PartRecord
 from tests.bench.row import Row
 
 Part = Literal[
@@ -56,6 +61,8 @@ class BenchFlags:
     """Messages that are sent in `malformed`."""
     kills: int = 3
     """How often trainer, ingress, recorder and loop are killed in `kills`, each."""
+    dry: bool = False
+    """Write neither data nor table."""
 
     def __post_init__(self) -> None:
         for name in ("minutes", "publishes", "messages", "kills"):
@@ -79,10 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
         f"{device}, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f}\n"
     )
+    today = datetime.datetime.now(tz=datetime.UTC).strftime("%d %B %Y")
+    threads = f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
     for part in flags.only:
+        rows = []
         for row in rows_of(part, flags):
             sys.stdout.write(f"{row}\n")
             sys.stdout.flush()
+            rows.append(row)
+        if not flags.dry:
+            done = PartRecord(machine=f"{machine()}, {threads}", date=today, rows=tuple(rows))
+            record.write(BenchRecord.read().with_part(part, done, get_args(Part)))
     return 0
 
 

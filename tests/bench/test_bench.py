@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 
 from protos.trial import FALLBACK_CODES, Fallback, Outcome, Trial
 from tests.bench import __main__ as bench
-from tests.bench import bench_commit, bench_malformed
+from tests.bench import bench_commit, bench_malformed, record
 from tests.bench.bench_resume import count_differing
 from tests.bench.deadlines import count_deadlines
+from tests.bench.record import BenchRecord, PartRecord
 from tests.bench.row import Row, percentile_rows, ratio_row
+from tests.marked_table import with_part
 from tests.services.trials import PERIOD_NS, make_trial
 
 MS = 1_000_000
@@ -157,3 +160,27 @@ def test_a_part_runs_for_a_moment(flags: list[str], capsys: pytest.CaptureFixtur
     pytest.importorskip("mujoco")
     assert bench.main(["--only", *flags]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 1
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    page = record.PAGE.read_text(encoding="utf-8")
+    assert page == with_part(page, "bench", BenchRecord.read().table())
+    assert set(BenchRecord.read().parts) == set(get_args(bench.Part))
+
+
+def test_a_part_that_is_measured_again_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    page, data = tmp_path / "page.md", tmp_path / "bench.json"
+    page.write_text("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n")
+    for figure in ("first", "second"):
+        rows = (
+            Row(figure=figure, value=3, unit="ms", target="0"),
+            Row(figure="quiet", value=1.0, unit="x"),
+        )
+        part = PartRecord(machine="a machine", date="today", rows=rows)
+        found = BenchRecord.read(data).with_part("loop", part, ("plan", "loop"))
+        record.write(found, data, page)
+    assert BenchRecord.read(data) == found
+    assert page.read_text() == (
+        "before\n<!-- bench: begin -->\nloop: a machine, today.\n\n| figure | measured | aim |\n"
+        "|---|---|---|\n| second | 3 ms | 0 |\n<!-- bench: end -->\nafter\n"
+    )
