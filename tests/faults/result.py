@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.demo_config import CONFIGS
+from tests.marked_table import with_part
 
 DATA = CONFIGS.parent / "results" / "faults.json"
 PAGE = CONFIGS.parent / "safety.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 _HEAD = (
     "| fault | while | last target | at rest | latched | trial | cleared by itself | after ack |",
     "|---|---|---|---|---|---|---|---|",
@@ -131,9 +131,5 @@ def table(run: FaultRun) -> str:
 
 
 def with_table(page: str, run: FaultRun) -> str:
-    """Returns the page with the run's table between its two marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table(run)}{END}{after}"
+    """Returns the page with the run's table between its two marks; ValueError without them."""
+    return with_part(page, "faults", table(run))
