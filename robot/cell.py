@@ -24,6 +24,8 @@ from robot.task_config import TaskConfig
 _HELD_S = 0.075
 # From a frame that is too old to an arm at rest: found 5 ms late, told to guard and controller in
 # 10 ms, braked in 35 (`GuardLimits.hold_acceleration_m_s2`); the rest is for a machine with work.
+_LONGEST_S = 0.15
+# Longer is not waited for where there is time: four frames of a 30 Hz camera are missing by then.
 _FRAMES = 2.25
 
 
@@ -56,10 +58,11 @@ class CellConfig(TaskConfig):
     def lookout_age_s(self) -> float:
         """How old a camera's newest frame becomes between two ticks before the arm is held.
 
-        The arm rests two periods and 50 ms after the last frame; a camera that is slower than that
-        is given two and a quarter of its own.
+        The arm rests two periods and 50 ms after the last frame, or sooner; a camera that is slower
+        than that is given two and a quarter of its own periods.
         """
-        return max(2.0 / self.control_hz + 0.05 - _HELD_S, _FRAMES / self.stream.fps)
+        bound_s = 2.0 / self.control_hz + 0.05
+        return max(min(bound_s - _HELD_S, _LONGEST_S), _FRAMES / self.stream.fps)
 
 
 def gate_limits(limits: GuardLimits) -> SafetyLimits:
