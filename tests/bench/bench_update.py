@@ -13,7 +13,7 @@ import sys
 import torch
 
 from learner.algorithms.fowm import FowmAlgorithm, FowmConfig
-from tests.bench.interleaved import Comparison, compare, machine, time_in_turns
+from tests.bench.interleaved import Comparison, compare, machine, one_thread, time_in_turns
 from tests.bench.row import Row
 from tests.learner.fowm_cases import make_batch, make_spec
 from tests.learner.plain_fowm import PlainFowm, grid_shift
@@ -48,7 +48,8 @@ def measure_all(
 
 def measure() -> list[Row]:
     """Returns the rows of `make bench`."""
-    rows = measure_all(rounds=3, batch_size=256, image_size=84, uses_cpu_time=False)
+    with one_thread() as uses_cpu_time:
+        rows = measure_all(rounds=3, batch_size=256, image_size=84, uses_cpu_time=uses_cpu_time)
     return [
         Row(
             figure=f"{r.figure}, {r.config}: times faster than plain",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,20 @@ def machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
     }
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[bool]:
+    """Has torch compute in one thread, as actors do; yields whether its processor time can be used.
+
+    That is what a busy machine distorts least. With a GPU the time that counts is the clock's.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield not torch.cuda.is_available()
+    finally:
+        torch.set_num_threads(before)
 
 
 def time_in_turns(
