@@ -76,7 +76,7 @@ class Board:
 
     def draw(self) -> Table:
         """Returns the table: of the newest trials, as many as fit on the screen."""
-        caption = [f"success, {source}: {rate}" for source, rate in self._rates()]
+        caption = [f"success of the newest, {source}: {rate}" for source, rate in self._rates()]
         caption += [f"now: {console.safe(_step_text(step))}" for step in self._now.values()]
         if self._num_missed:
             caption.append(f"{self._num_missed} live events were missed")

@@ -193,8 +193,8 @@ def test_the_live_table_shows_trials_rates_and_what_happens_now(
     board.take(Gap(num_events=7))
     console.stdout().print(board.draw())
     out = capsys.readouterr().out
-    assert "success, online: 100% (1 of 1" in out
-    assert "success, offline: 0% (0 of 1" in out
+    assert "success of the newest, online: 100% (1 of 1" in out
+    assert "success of the newest, offline: 0% (0 of 1" in out
     assert "step 4  reward 1  value 0.50  uncertainty 0.25  v3  late" in out
     assert "7 live events were missed" in out
     assert "\x1b" not in out
