@@ -162,7 +162,9 @@ class XArm:
     def _open(self) -> XArmLines:
         lines = XArmLines(self._config, self._clock)
         if lines.gripper is not None:
-            self._gripper = XArmGripper(lines.gripper, self._config, self._clock, self._fail)
+            self._gripper = XArmGripper(
+                lines.gripper, self._config, self._clock, lambda f: self._fail(lines.error_or(f))
+            )
         self._lines = lines
         return lines
 
