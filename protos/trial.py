@@ -187,7 +187,7 @@ def step_fields(spec: RobotSpec) -> tuple[FieldSpec, ...]:
         ("t_observed_ns", "int64", "when the oldest frame seen was taken, monotonic"),
         ("t_planned_ns", "int64", "when the plan was ready, monotonic"),
         ("t_commanded_ns", "int64", "when the arm was given its target, monotonic"),
-        ("deadline_missed", "bool", "commanded later than one period after schedule"),
+        ("deadline_missed", "bool", "its plan was not there in time, or its command"),
         ("plan_value", "float32", "the plan's estimated return; NaN if nothing was planned"),
         (
             "plan_uncertainty",

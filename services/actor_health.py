@@ -64,7 +64,7 @@ class Work:
     """In use; 0 for none."""
     num_ticks: int
     num_missed: int
-    """Steps commanded later than one period after their schedule."""
+    """Steps whose plan, or whose command, was not there in time."""
     has_trainer_failed: bool
     """So the learner says."""
 

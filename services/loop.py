@@ -21,6 +21,7 @@ from robot.interfaces import RobotFault
 from services.actor_config import ActorRun
 from services.actor_robot import make_env
 from services.logs import configure_logging
+from services.planning import PlanningAtOnce, PlanningThread
 from services.process import (
     CannotStart,
     ExitCode,
@@ -69,13 +70,17 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         raise CannotStart(f"robot {config.robot!r} needs what is not installed: {error}") from error
     except RobotFault as fault:
         raise CannotStart(f"robot {config.robot!r} is not ready: {fault}") from fault
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as letting_go, contextlib.ExitStack() as ending:
         ending.callback(env.close)
         ending.callback(env.stop)
         if env.spec != ring.spec:
             raise CannotStart(f"robot and ring differ: {ring.spec.difference(env.spec)}")
+        # Made after the loop has become urgent, and closed after the arm was stopped.
+        can_be_late = slot is not None and config.pace == "real"
+        planning = PlanningThread(clock) if can_be_late else PlanningAtOnce(clock)
+        letting_go.callback(planning.close)
         try:
-            TrialSeries(run, ring, env, clock, slot, stop).run()
+            TrialSeries(run, ring, env, clock, slot, stop, planning).run()
         except Interrupted:
             ring.control.loop_state = LoopState.STOPPED
 

@@ -22,10 +22,9 @@ from robot.interfaces import ArmState, Frame, Reward
 from robot.observation import Observation, reduce_image, state_vector
 from robot.realsense_config import RealSenseConfig
 from robot.sim.config import SimConfig
+from services.planning import PLANNING_SHARE
 from services.process import be_urgent
 
-HEADROOM = 0.9
-"""Part of a control period that observing and planning may take at their 99th percentile."""
 _BLOCK_BYTES = 64 << 10
 _IMAGE = "image."
 
@@ -50,8 +49,8 @@ class Times:
 
 
 def honest_hz(*parts: Times) -> float:
-    """Returns the highest control rate whose period holds all parts with some headroom."""
-    return HEADROOM * 1e3 / max(1e-3, sum(part.p99_ms for part in parts))
+    """Returns the highest control rate at which all parts, at their p99, are in time."""
+    return PLANNING_SHARE * 1e3 / max(1e-3, sum(part.p99_ms for part in parts))
 
 
 def time_repeated(work: Callable[[], object], num: int) -> Times:

@@ -90,7 +90,7 @@ class Control:
     loop_state = Word(49)
     num_ticks = Word(50)
     num_missed = Word(51)
-    """Steps commanded later than one period after their schedule."""
+    """Steps whose plan, or whose command, was not there in time."""
     _used_weights = Word(52)
     num_swaps = Word(53)
     last_swap_ns = Word(54)

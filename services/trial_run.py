@@ -3,12 +3,11 @@
 Nothing in here touches disk, network or a log; what happened goes into the ring.
 
 Time. Tick k is due at start + k * period and never moves. Each tick takes an observation, plans,
-and commands at once. A plan that is ready after the next deadline is still commanded at once, and
-its step is marked `deadline_missed`; until then the arm holds the last target, which is bounded by
-one action. The next observation is then taken at the first deadline after the command, so that
-every action has had time to act before it is scored. What is commanded at a late tick
-`services/deciding.py` tells. Too many misses in a row abort the trial: a planner that is always
-late steers by what was.
+and commands at once. What is commanded when tick or plan are late `services/deciding.py` tells; the
+step of a late plan is marked `deadline_missed`, and so is one commanded after the next deadline:
+until then the arm holds the last target, which is bounded by one action, and the next observation
+is taken at the first deadline after the command. Too many misses in a row abort the trial: a
+planner that is always late steers by what was.
 
 Faults. One of a camera, like any other, aborts the trial and latches, and so does a decision that
 is not finite, however little it would have been trusted.
@@ -38,6 +37,7 @@ from robot.observation import Observation
 from services.deciding import Decider
 from services.overseer import Nobody, Overseer, Verdict, Wish
 from services.pilot import Pilot
+from services.planning import Planning, PlanningAtOnce
 from services.ring_control import Control, LoopState
 from services.trial_summary import TrialSummary
 
@@ -115,6 +115,7 @@ class TrialRunner:
         control: Where counts and the heartbeat go.
         limits: When to cut or withhold.
         should_stop: Asked between two steps; the trial is aborted when it says so.
+        planning: Asks the pilot; None to wait for each of its decisions.
         overseer: Asked what the person wants; None where nobody watches.
     """
 
@@ -127,6 +128,7 @@ class TrialRunner:
         control: Control,
         limits: TrialLimits,
         should_stop: Callable[[], bool],
+        planning: Planning | None = None,
         overseer: Overseer | None = None,
     ) -> None:
         self._env = env
@@ -139,7 +141,8 @@ class TrialRunner:
         self._ticker = Ticker(clock, self._period_ns)
         self._dtypes = {f.name: np.dtype(f.dtype) for f in step_fields(env.spec)}
         self._floats = [f.name for f in env.spec.observations if f.dtype.startswith("float")]
-        self._decider = Decider(env, clock, limits.max_uncertainty)
+        planning = planning or PlanningAtOnce(clock)
+        self._decider = Decider(env, clock, planning, limits.max_uncertainty)
         self._overseer = overseer or Nobody()
         self._verdict, self._is_steered = Verdict.NONE, False
         self._summary = TrialSummary()
@@ -182,6 +185,7 @@ class TrialRunner:
             outcome = Outcome.ABORTED
         if has_begun:
             self._writer.end(outcome, reason, is_overruled=is_overruled and not reason)
+        self._decider.end()
         return TrialResult(
             outcome=outcome,
             summary=self._summary,
@@ -202,7 +206,8 @@ class TrialRunner:
             )
             self._is_steered |= decided.fallback is Fallback.OPERATOR
             applied = self._env.apply(decided.action)
-            is_missed = applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
+            is_missed = decided.is_plan_late
+            is_missed |= applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
             self._control.num_missed += is_missed
             missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
 

@@ -22,6 +22,7 @@ from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorRun
 from services.overseer import ControlOverseer, Nobody, Overseer
 from services.pilot import Pilot, RandomPilot
+from services.planning import Planning
 from services.process import StopFlag
 from services.records import NO_WEIGHTS, WeightsMark
 from services.ring import RingWriter
@@ -72,6 +73,7 @@ class TrialSeries:
         clock: The robot's clock, which paces the trials.
         slot: Holds the model; None to draw actions at random.
         stop: Ends the trial that is running as aborted, and then the loop.
+        planning: Asks whoever decides on the actions; None to wait for each decision.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class TrialSeries:
         clock: Clock,
         slot: WeightsSlot | None,
         stop: StopFlag,
+        planning: Planning | None = None,
     ) -> None:
         self._run, self._config = run, run.config
         self._ring, self._control = ring, ring.control
@@ -97,17 +100,16 @@ class TrialSeries:
                 max_missed_in_a_row=run.config.max_missed_in_a_row,
             ),
             should_stop=self.should_stop,
+            planning=planning,
             overseer=self._overseer,
         )
-        self._slot = slot
+        self._slot, self._stop = slot, stop
         self._random = RandomPilot(ring.spec.action_size, noise_seed(run, ring))
         self._num_aborted_in_a_row = 0
-        self._stop = stop
 
     def _make_overseer(self) -> Overseer:
-        if not self._config.operator:
-            return Nobody()
-        return ControlOverseer(self._control, self._ring.spec.action_size)
+        size = self._ring.spec.action_size
+        return ControlOverseer(self._control, size) if self._config.operator else Nobody()
 
     def should_stop(self) -> bool:
         """Whether to end now, in the middle of a trial if need be."""

@@ -15,7 +15,7 @@ class TrialSummary:
     def __init__(self) -> None:
         self.num_steps = 0
         self.num_missed = 0
-        """Steps commanded later than one period after their schedule."""
+        """Steps whose plan, or whose command, was not there in time."""
         self.num_fallbacks = 0
         """Steps that got the rest of an older plan, or a hold."""
         self.num_repeats = 0

@@ -12,7 +12,8 @@ from services.checkup.finding import Finding, go, judged, no_go, not_asked
 from services.checkup.gauges import Gauges
 from services.config import ConfigError
 from services.machine import machine, versions
-from services.measure import HEADROOM, blank_fields, honest_hz, nearest_folder, observing
+from services.measure import blank_fields, honest_hz, nearest_folder, observing
+from services.planning import PLANNING_SHARE
 
 GIB = 2**30
 _PROBED_HZ = 100.0
@@ -29,7 +30,7 @@ def identity() -> Iterator[Finding]:
 
 def loop(actor: ActorConfig, control_hz: float, gauges: Gauges) -> Iterator[Finding]:
     """Measures how late a loop wakes up: idle and, for a real arm, with every core busy."""
-    allowed_ms = (1.0 - HEADROOM) * 1e3 / control_hz
+    allowed_ms = (1.0 - PLANNING_SHARE) * 1e3 / control_hz
     rows = [("loop", "idle", gauges.lateness(_PROBED_HZ))]
     if actor.is_simulated:
         yield not_asked("loop loaded", "a simulated robot harms nobody by being late")

@@ -19,6 +19,8 @@ class Deadlines:
     num_missed: int
     """Those without a command within one period after them: the step came later, or there is none
     because the loop was still busy, or was not woken."""
+    num_plans_late: int
+    """Steps whose plan was not there in time; something else was commanded then."""
     num_fallbacks: int
     """Steps that were not planned: the rest of an older plan, or a hold."""
     late_ms: np.ndarray
@@ -27,7 +29,7 @@ class Deadlines:
 
 def count_deadlines(trials: Iterable[Trial]) -> Deadlines:
     """Counts the deadlines of `trials`; those without a step count nothing."""
-    num_due = num_kept = num_fallbacks = 0
+    num_due = num_kept = num_plans_late = num_fallbacks = 0
     late_ms = [np.zeros(0)]
     for trial in trials:
         if trial.num_steps == 0:
@@ -37,11 +39,13 @@ def count_deadlines(trials: Iterable[Trial]) -> Deadlines:
         late_ns = trial.steps["t_commanded_ns"] - scheduled_ns
         num_due += int(scheduled_ns[-1] - scheduled_ns[0]) // period_ns + 1
         num_kept += int((late_ns <= period_ns).sum())
+        num_plans_late += int((trial.steps["deadline_missed"] & (late_ns <= period_ns)).sum())
         num_fallbacks += int((trial.steps["fallback"] != 0).sum())
         late_ms.append(late_ns / 1e6)
     return Deadlines(
         num_due=num_due,
         num_missed=num_due - num_kept,
+        num_plans_late=num_plans_late,
         num_fallbacks=num_fallbacks,
         late_ms=np.concatenate(late_ms),
     )

@@ -58,6 +58,13 @@ def test_a_deadline_without_a_command_is_missed(
     assert len(found.late_ms) == len(due)
 
 
+def test_a_plan_that_was_not_there_in_time_is_no_missed_command() -> None:
+    trial = trial_with([0, 1, 2, 3], [20, 90, 101, 20], fallbacks=2)
+    trial.steps["deadline_missed"][:] = [False, True, True, False]
+    found = count_deadlines([trial])
+    assert (found.num_missed, found.num_plans_late, found.num_fallbacks) == (1, 1, 2)
+
+
 def test_a_trial_without_a_step_has_no_deadline() -> None:
     whole = make_trial(num_steps=1)
     empty = dataclasses.replace(

@@ -4,107 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, Source, Trial, new_trial_id
-from robot.clock import SimulatedClock
-from robot.env import RobotEnv
+from protos.trial import Outcome
 from robot.fakes import make_counting_env
 from robot.faulty_camera import CameraTrouble
 from robot.interfaces import RobotFault
-from services.pilot import Pilot, RandomChoice, RandomPilot
-from services.ring import RingReader, RingWriter
-from services.ring_memory import Ring, ring_folder
-from services.trial_run import STOPPED, TrialLimits, TrialOrder, TrialResult, TrialRunner
-from tests.services.assembler import TrialAssembler
-
-MS = 1_000_000
-PERIOD_NS = 100 * MS
-NONE, SHIFTED, HOLD = (FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.SHIFTED, Fallback.HOLD))
-
-
-class PlannedPilot:
-    """Plans in the given time; action k of a trial is k / 100, and its plan goes on from there."""
-
-    def __init__(self, clock: SimulatedClock, plan_ms: Sequence[float] = ()) -> None:
-        self.uncertainty: Callable[[int], float] = lambda k: 0.1 * k
-        self.num_calls = 0
-        self.evals: list[bool] = []
-        self._clock = clock
-        self._plan_ms = plan_ms
-
-    def rest_of_plan(self) -> np.ndarray:
-        return np.arange(1, 3, dtype=np.float32)[:, None].repeat(2, 1) / 10 + self.num_calls
-
-    def reset(self) -> None:
-        self.num_calls = 0
-
-    def act(self, observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
-        k = self.num_calls
-        assert observation["state"].dtype == np.float32
-        self._clock.advance(round(self._plan_ms[k] * MS) if k < len(self._plan_ms) else 0)
-        self.num_calls += 1
-        self.evals.append(is_eval)
-        action = np.full(2, k / 100, np.float32)
-        return RandomChoice(action=action, value=float(k), uncertainty=self.uncertainty(k))
-
-
-class Bench:
-    """A runner on a counting robot and simulated time, and the trials that it recorded."""
-
-    def __init__(self) -> None:
-        self.clock = SimulatedClock()
-        self.env = make_counting_env(self.clock, max_steps=8, success_at=None)
-        self.ring: Ring | None = None
-        self.is_stopping: Callable[[], bool] = lambda: False
-        self.limits = TrialLimits()
-
-    def run(self, pilot: Pilot, *, env: RobotEnv | None = None) -> TrialResult:
-        env = env or self.env
-        path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
-        self.ring = Ring.create(path, env.spec, num_trials=4)
-        runner = TrialRunner(
-            env=env,
-            clock=self.clock,
-            writer=RingWriter(self.ring),
-            control=self.ring.control,
-            limits=self.limits,
-            should_stop=lambda: self.is_stopping(),
-        )
-        return runner.run(make_order(), pilot)
-
-    def trial(self) -> Trial:
-        assert self.ring is not None
-        assembler, reader = TrialAssembler(), RingReader(self.ring)
-        (trial,) = [t for r in reader.poll(0) if (t := assembler.add(r)) is not None]
-        return trial
-
-
-def make_order() -> TrialOrder:
-    provenance = Provenance(
-        actor="a",
-        incarnation="i",
-        source=Source.ONLINE,
-        seed=5,
-        started_unix_ns=1,
-        software="test",
-        weights_version=3,
-    )
-    return TrialOrder(trial_id=new_trial_id(), provenance=provenance, is_eval=False)
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    if made.ring is not None:
-        made.ring.unlink()
+from services.pilot import RandomChoice, RandomPilot
+from services.trial_run import STOPPED, TrialLimits, TrialResult
+from tests.services.trial_bench import (
+    HOLD,
+    MS,
+    NONE,
+    PERIOD_NS,
+    SHIFTED,
+    Bench,
+    PlannedPilot,
+    StallingClock,
+)
 
 
 def test_the_robot_is_told_that_a_trial_is_over_unless_a_fault_ended_it(bench: Bench) -> None:
@@ -174,62 +95,6 @@ def test_after_an_overrun_the_action_gets_time_to_act_and_deadlines_stay_put(ben
     # Every observation was taken at a deadline that lay after the command before it.
     assert (steps["t_observed_ns"][1:] >= steps["t_commanded_ns"][:-1]).all()
     np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
-
-
-class StallingClock(SimulatedClock):
-    """Wakes up late: the n-th sleep of a trial ends so many milliseconds after its time."""
-
-    def __init__(self, late_ms: Mapping[int, float]) -> None:
-        super().__init__()
-        self._late_ms = late_ms
-        self._num_sleeps = 0
-
-    def sleep_until_ns(self, t_ns: int) -> None:
-        super().sleep_until_ns(t_ns)
-        self.advance(round(self._late_ms.get(self._num_sleeps, 0.0) * MS))
-        self._num_sleeps += 1
-
-
-def test_a_late_tick_gets_the_rest_of_the_plan_and_then_holds_once(bench: Bench) -> None:
-    bench.clock = StallingClock(dict.fromkeys((3, 4, 5, 6), 70.0))
-    bench.env = make_counting_env(bench.clock, max_steps=8)
-    result = bench.run(PlannedPilot(bench.clock, [60.0] * 8))
-    steps = bench.trial().steps
-    expected = [NONE] * 3 + [SHIFTED, SHIFTED, HOLD, NONE, NONE]
-    assert steps["fallback"].tolist() == expected
-    # The plan of step 2 was made by call 3: its rest starts at 3.1 and was cut to [-1, 1].
-    assert steps["action"][3].tolist() == [1.0, 1.0]
-    assert steps["action"][5].tolist() == [0.0, 0.0]
-    assert steps["weights_version"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3]
-    assert np.isnan(steps["plan_value"][3:6]).all()
-    # It never holds twice in a row: step 6 was late as well, and planned nevertheless.
-    assert steps["deadline_missed"].tolist() == [False] * 6 + [True, False]
-    assert (result.summary.num_missed, result.summary.num_fallbacks) == (1, 3)
-    np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(9))
-
-
-def test_a_planner_that_needs_the_whole_period_is_not_replaced_for_ever(bench: Bench) -> None:
-    bench.clock = StallingClock(dict.fromkeys(range(2, 9), 20.0))
-    bench.env = make_counting_env(bench.clock, max_steps=8)
-    bench.run(PlannedPilot(bench.clock, [95.0] * 8))
-    fallbacks = bench.trial().steps["fallback"].tolist()
-    assert fallbacks[:2] == [NONE, NONE]
-    assert fallbacks.count(NONE) >= 3
-    assert HOLD in fallbacks
-
-
-def test_a_planner_that_is_always_late_is_not_replaced_but_ends_the_trial(bench: Bench) -> None:
-    bench.limits = TrialLimits(max_missed_in_a_row=3)
-    result = bench.run(PlannedPilot(bench.clock, [0, 150, 0, 150, 150, 150, 0, 0]))
-    trial = bench.trial()
-    assert set(trial.steps["fallback"]) == {NONE}
-    assert (result.outcome, trial.outcome, trial.num_steps) == (
-        Outcome.ABORTED,
-        Outcome.ABORTED,
-        6,
-    )
-    assert "3 deadlines missed in a row" in trial.abort_reason
-    assert result.summary.num_missed == 4
 
 
 def test_an_action_too_uncertain_is_withheld(bench: Bench) -> None:

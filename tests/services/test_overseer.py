@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pytest
 
-from protos.trial import FALLBACK_CODES, Fallback, Outcome, Provenance, Source, Trial, new_trial_id
+from protos.trial import FALLBACK_CODES, Fallback, Outcome, Trial
 from robot.clock import SimulatedClock
 from robot.fakes import make_counting_env
 from services.overseer import (
@@ -32,10 +32,10 @@ from services.trial_run import (
     DISCARDED,
     STEERED,
     TrialLimits,
-    TrialOrder,
     TrialResult,
     TrialRunner,
 )
+from tests.services.trial_bench import make_order
 
 NONE, HOLD, OPERATOR = (
     FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.HOLD, Fallback.OPERATOR)
@@ -115,19 +115,6 @@ class Bench:
             reader.commit()
         (trial_id,) = self._spool.ready()
         return result, self._spool.load(trial_id)
-
-
-def make_order() -> TrialOrder:
-    provenance = Provenance(
-        actor="a",
-        incarnation="i",
-        source=Source.ONLINE,
-        seed=5,
-        started_unix_ns=1,
-        software="test",
-        weights_version=3,
-    )
-    return TrialOrder(trial_id=new_trial_id(), provenance=provenance, is_eval=False)
 
 
 @pytest.fixture
