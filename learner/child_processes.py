@@ -1,4 +1,4 @@
-"""The processes that this one started, as Linux tells; elsewhere there seem to be none."""
+"""Processes as Linux tells of them; elsewhere there seem to be none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from pathlib import Path
 def children() -> list[int]:
     """Returns the ids of our children."""
     pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    return [pid for pid in pids if _stat(pid)[2:] == [str(os.getpid())]]
+    return [pid for pid in pids if stat_of(pid)[2:3] == [str(os.getpid())]]
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process, ours or not, runs; one that ended and was not asked how does not."""
-    fields = _stat(pid)
-    return bool(fields) and fields[1] not in ("Z", "X")
+    return has_not_ended(stat_of(pid))
+
+
+def has_not_ended(stat: list[str]) -> bool:
+    """Whether a process that Linux said this of ran then; see `stat_of`."""
+    return bool(stat) and stat[1] not in ("Z", "X")
 
 
 def name_of(pid: int) -> str:
     """Returns the name of a process, its first 15 bytes; empty if there is none."""
-    return (_stat(pid) or [""])[0]
+    return (stat_of(pid) or [""])[0]
 
 
 def kill_children_with(argument: str) -> None:
@@ -33,11 +37,11 @@ def kill_children_with(argument: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _stat(pid: int) -> list[str]:
-    """Returns name, state and parent of a process; empty if there is none."""
+def stat_of(pid: int) -> list[str]:
+    """Returns what Linux says of a process: name, state, parent, ...; empty if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    head, _, rest = text.rpartition(")")
-    return [head.partition("(")[2], *rest.split()[:2]]
+    head, _, rest = text.rpartition(")")  # the name in parentheses may hold anything
+    return [head.partition("(")[2], *rest.split()]

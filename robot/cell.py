@@ -49,6 +49,12 @@ class CellConfig(TaskConfig):
                 f"frames.fault_age_s {self.frames.fault_age_s:g} is not more than the "
                 f"{self.lookout_age_s:g} s after which the arm is held between two ticks"
             )
+        if self.stream.stall_s < self.frames.fault_age_s:
+            raise ValueError(
+                f"stream.stall_s {self.stream.stall_s:g} is less than frames.fault_age_s "
+                f"{self.frames.fault_age_s:g}: a camera that died in a trial might be back before "
+                "its silence is a fault"
+            )
         if self.image_size > min(self.stream.width, self.stream.height):
             raise ValueError(
                 f"image_size {self.image_size} is more than the stream's {self.stream.mode}"

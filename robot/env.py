@@ -176,9 +176,12 @@ class RobotEnv:
             action: Normalised to [-1, 1]; 0 holds the last target. [A]
 
         Raises:
-            RobotFault: The gate or the arm refused; the arm is stopped and stays so.
+            RobotFault: The gate or the arm refused, or nobody looks out any more; the arm is
+                stopped and stays so.
         """
         try:
+            if self._lookout is not None and self._lookout.failure is not None:
+                raise self._lookout.failure.again()
             # What is not finite goes to the gate as it is: it latches.
             is_held = self._sees_nothing_new() and bool(np.isfinite(action).all())
             asked = np.zeros_like(action) if is_held else action

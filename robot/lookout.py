@@ -3,7 +3,8 @@
 A loop looks once a period, and plans in between. A camera that dies right after a look would be
 found out a period later and leave the arm on its way for all that time; at 20 Hz that is more than
 two periods and 50 ms. The lookout looks every few milliseconds. What it finds stale the loop's own
-look finds stale too, with limits of its own, and a fault is the loop's to latch.
+look finds stale too, with limits of its own, and a fault is the loop's to latch. A lookout that
+breaks says so: a robot that nobody looks out for is not commanded.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Lookout:
         self._has_work, self._is_closing = threading.Event(), threading.Event()
         self.is_blind = False
         """Whether a camera shows nothing new now; False outside of a trial."""
+        self.failure: RobotFault | None = None
+        """Why nobody looks any more: something broke that is no camera's fault."""
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
         self._thread.start()
 
@@ -81,5 +84,9 @@ class Lookout:
 
     def _run(self) -> None:
         while self._has_work.wait() and not self._is_closing.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the loop must hear of it
+                self.failure = RobotFault("lookout_failed", f"{type(error).__name__}: {error}")
+                return
             time.sleep(LOOK_S)

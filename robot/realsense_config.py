@@ -35,9 +35,9 @@ class RealSenseConfig:
     """A frame that is older when it arrives is counted as late. [s]"""
     max_age_s: float = 1.0
     """An older newest frame is not given out, reading is a fault. [s]"""
-    stall_s: float = 0.5
+    stall_s: float = 1.0
     """A running stream that brings nothing new for so long is started again, after a reset of the
-    hardware. [s]"""
+    hardware. In a trial that is a fault by then, and a person looks. [s]"""
     max_restarts: int = 5
     """Starts in a row that may fail before the camera is given up."""
     restart_pause_s: float = 2.0

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from learner.child_processes import has_not_ended, stat_of
 from services.process import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -165,9 +166,9 @@ def descendants(pid: int) -> list[int]:
     """Returns the processes below `pid`, children before their children; Linux only, else none."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(folder.name))
+        fields = stat_of(int(folder.name))
         if fields:
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
+            children.setdefault(int(fields[2]), []).append(int(folder.name))
     found, queue = [], [pid]
     while queue:
         below = children.get(queue.pop(0), [])
@@ -190,18 +191,10 @@ def memory_bytes(pid: int) -> tuple[int, int]:
     return sizes["Rss"], sizes["Pss"]
 
 
-def _stat(pid: int) -> list[str]:
-    """Returns what Linux says of a process after its name: state, parent, ...; empty if gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return text.rpartition(")")[2].split()  # the name in parentheses may hold anything
-
-
 def _start_ticks(pid: int) -> str | None:
-    fields = _stat(pid)
-    return fields[19] if fields and fields[0] != "Z" else None
+    """Returns when a process began, which tells it from a later one; None if it has ended."""
+    fields = stat_of(pid)
+    return fields[20] if has_not_ended(fields) else None
 
 
 def _kill(pid: int) -> None:

@@ -131,6 +131,13 @@ def test_how_old_a_frame_becomes_follows_from_the_two_rates(control_hz, fps, age
         CellConfig(control_hz=10.0, frames=FrameLimits(max_age_s=0.1, fault_age_s=0.15))
 
 
+def test_a_camera_that_died_is_not_started_again_before_its_silence_is_a_fault():
+    frames = FrameLimits(max_age_s=0.1, fault_age_s=1.0)
+    CellConfig(frames=frames, stream=RealSenseConfig(stall_s=1.0))
+    with pytest.raises(ValueError, match="stall_s 0.9 is less than frames.fault_age_s 1"):
+        CellConfig(frames=frames, stream=RealSenseConfig(stall_s=0.9))
+
+
 def test_its_thread_looks_by_itself_and_ends(clock):
     camera, arm = Cam(clock), HeldArm(clock)
     lookout = Lookout([camera], LIMITS, clock)
@@ -207,6 +214,26 @@ def test_a_robot_that_sees_nothing_new_is_held_and_goes_on_when_it_does(clock, s
     env.stop()
     lookout.look()
     assert arm.num_aside == 2
+    env.close()
+
+
+def test_a_robot_whose_lookout_broke_is_not_commanded_any_more(clock):
+    camera, arm = Cam(clock), HeldArm(clock)
+    lookout = Lookout([camera], LIMITS, clock)
+    env = make_env(clock, camera, arm, lookout)
+    env.reset(0)
+    env.apply(np.zeros(2, np.float32))
+    image = camera.frame.image
+    camera.frame = None
+    wait_until(lambda: lookout.failure is not None, what="the lookout breaks")
+    camera.frame = Frame(image=image, t_ns=clock.now_ns(), frame_number=9)
+    for _ in range(2):
+        with pytest.raises(RobotFault, match="lookout_failed: AttributeError"):
+            env.apply(np.zeros(2, np.float32))
+    assert env.fault is not None
+    assert arm.num_commands == 1
+    with pytest.raises(RobotFault, match="lookout_failed"):
+        env.reset(1)
     env.close()
 
 
