@@ -173,10 +173,19 @@ class ArmWatch:
         place = self.state.position_m
         if not self._limits.contains(place, self._limits.max_outside_m):
             raise RobotFault("outside_box", f"the tool is at {in_words(place)} m")
+        self.check_points_down()
+
+    def check_points_down(self) -> None:
+        """Checks that the tool points straight down; RobotFault if it is tilted."""
+        assert self.state is not None
         roll, pitch, _ = self.state.rotation_rad
         tilt = math.acos(max(-1.0, min(1.0, -math.cos(roll) * math.cos(pitch))))
         if tilt > self._limits.max_tilt_rad:
-            raise RobotFault("tilted", f"the tool is {tilt:.3f} rad off straight down")
+            raise RobotFault(
+                "tilted",
+                f"the tool is {tilt:.3f} rad off straight down; stand it up by hand, in the "
+                "vendor's program",
+            )
 
     def check_follows(self, target: Place) -> None:
         """Checks that the arm is not far from where it was sent; RobotFault if it is."""

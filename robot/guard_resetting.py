@@ -42,6 +42,8 @@ class ResetRun:
         """Sets out for `pose`; RobotFault if that may not be made from here."""
         here = self._watch.look().position_m
         goal = check_reset(self._limits, pose, here)
+        # The first target would turn the tool where it is, next to whatever is there.
+        self._watch.check_points_down()
         self.number, self._settled_ns, self._is_held = number, now_ns, False
         self._until_ns = now_ns + _LONGEST_NS
         self._loop.heard(now_ns, now_ns)

@@ -82,7 +82,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "calibrate": Command(
         module="services.commands.calibrate",
-        summary="Find camera pose and colours by carrying an object over a grid; --robot sim.",
+        summary="Find camera pose and colours by carrying an object; --robot sim or xarm7.",
     ),
     "eval": Command(
         module="services.commands.evaluate",

@@ -16,15 +16,15 @@ from typing import Literal
 import numpy as np
 
 from robot.calibrating import Fit, Mark, fit
-from robot.calibration_views import PERIOD_S, Grid, View, visit
+from robot.calibration_views import Grid, View, visit
 from robot.camera_model import Intrinsics
-from robot.clock import Clock, SimulatedClock
 from robot.detectors import draw
-from robot.interfaces import Arm, Camera, StartPose
+from robot.interfaces import StartPose
 from robot.sim.config import SimConfig
 from robot.task_config import TaskName
 from services import config, console
 from services.actor_config import ActorConfig
+from services.calibration_bench import Bench, Point, simulated
 from services.cell_bench import PERIOD_S as CELL_PERIOD_S
 from services.cell_bench import cell_bench, lens_of
 from services.commands.flags import OutputFlags
@@ -35,7 +35,6 @@ CALIBRATION_FILE = "calibration.toml"
 FIRST_PICTURE = "first.png"
 GRID_PICTURE = "grid.png"
 Marked = tuple[float, float, float]
-Point = tuple[float, float, float]
 
 GRIDS: dict[TaskName, Grid] = {
     "reach": Grid(num=(5, 5, 3), low_m=0.07, high_m=0.12),
@@ -47,6 +46,7 @@ _SIM_MARKS: dict[TaskName, tuple[Marked, Marked | None]] = {
 }
 _SIM_MARKS_SIZE_PX = 224
 """Side of the image that the marks above were read from."""
+_OPEN = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +88,6 @@ class CalibrateConfig(OutputFlags):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max_error_px) and self.max_error_px > 0):
             raise ValueError(f"max_error_px must be positive, got {self.max_error_px}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """A robot ready to be calibrated, with the object in its gripper at the first point."""
-
-    arm: Arm
-    camera: Camera
-    clock: Clock
-    opening: float
-    """Of the gripper while the object is carried."""
-    centre_from_tool_m: Point
-    held_height_m: float
-    task: TaskName
-    box_low_m: Point
-    box_high_m: Point
-    period_s: float = PERIOD_S
-    """Between two commands."""
-    intrinsics: Intrinsics | None = None
-    """As the camera says."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -209,10 +189,23 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
         # A grid that cannot be is refused before anything moves.
         _grid(settings, actor.cell.task).points_m(limits.box_low_m, limits.box_high_m)
         opening = start.gripper_opening if settings.opening is None else settings.opening
+        if opening >= _OPEN:
+            raise CannotStart(
+                f"a gripper opened to {opening:g}, as at the limits' start, holds nothing: give "
+                "--opening, from 0 (closed) to 1, somewhat less than the object is wide"
+            )
         if not settings.is_held:
-            cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=1.0))
-            cell.keys.ask("put the object between the fingers and press Enter: they close on it")
+            cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=_OPEN))
+            cell.keys.ask(
+                "put the object between the fingers, on a block if need be, take your hands away "
+                "and press Enter: they close on it"
+            )
         cell.arm.reset(StartPose(position_m=start.position_m, gripper_opening=opening))
+        if not settings.is_held:
+            cell.keys.ask(
+                "take away what it stood on, hands out of the cell, and press Enter: the arm "
+                "carries it through the box"
+            )
         yield Bench(
             arm=cell.arm,
             camera=cell.camera,
@@ -226,39 +219,6 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
             period_s=CELL_PERIOD_S,
             intrinsics=lens_of(cell.camera),
         )
-
-
-@contextmanager
-def simulated(sim: SimConfig, start_m: Point) -> Iterator[Bench]:
-    """Yields the simulated robot with the object in its gripper; its time passes at once."""
-    from robot.sim.arm import SimArm
-    from robot.sim.camera import SimCamera
-    from robot.sim.hand import hand_over
-    from robot.sim.world import SimWorld
-
-    clock = SimulatedClock()
-    world = SimWorld(sim, clock)
-    arm, camera = SimArm(world), SimCamera(world)
-    arm.connect()
-    try:
-        try:
-            given = hand_over(world, arm, clock, start_m[:2])
-        except ValueError as error:
-            raise CannotStart(str(error)) from error
-        yield Bench(
-            arm=arm,
-            camera=camera,
-            clock=clock,
-            opening=given.opening,
-            centre_from_tool_m=given.centre_from_tool_m,
-            held_height_m=given.height_m,
-            task=sim.task,
-            box_low_m=sim.limits.box_low_m,
-            box_high_m=sim.limits.box_high_m,
-        )
-    finally:
-        camera.close()
-        arm.close()
 
 
 def report(found: Fit, path: Path, *, is_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,24 @@ def test_a_key_stops_the_arm_while_it_calibrates(tmp_path: Path, double: DoubleP
     assert not (tmp_path / "out" / "calibration.toml").exists()
 
 
+def test_a_person_is_asked_before_the_gripper_closes_and_before_the_arm_carries(
+    tmp_path: Path, double: DoubleProcess
+) -> None:
+    _, words = write_actor(tmp_path, double)
+    words.remove("--is-held")
+    with Typist(words) as typist:
+        typist.until("they close on it")
+        assert not (tmp_path / "out").exists()
+        typist.type(b"\r")
+        typist.until("hands out of the cell, and press Enter")
+        assert not (tmp_path / "out").exists()
+        time.sleep(1.1)  # an Enter sooner is the one before, still held
+        typist.type(b"\r")
+        assert typist.wait() == 3
+    assert "--held-mark COLUMN ROW RADIUS" in typist.text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["first.png"]
+
+
 def test_what_is_missing_is_said_before_anything_moves_and_a_running_actor_keeps_its_arm(
     tmp_path: Path, double: DoubleProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +164,8 @@ def test_what_is_missing_is_said_before_anything_moves_and_a_running_actor_keeps
     assert "in use by process" in capsys.readouterr().err
     assert cli.main(words[:5]) == 3
     assert "--centre-from-tool-m" in capsys.readouterr().err
+    assert cli.main([*words, "--opening", "1.0"]) == 3
+    assert "holds nothing: give --opening" in capsys.readouterr().err
     assert cli.main(words[:3]) == 3
     assert "--actor-config" in capsys.readouterr().err
     assert cli.main([*words, "--camera-name", "wrist"]) == 3
