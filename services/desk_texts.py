@@ -22,7 +22,7 @@ JUDGED = {
 KEYS = """\
   w a s d, arrows   move: away from the base, to its left, back, right; r f  up, down
   c o               close, open the gripper, all the way
-  1 .. 5            speed; space halts at once
+  1 .. 5            speed; space ends the motion
   y n               success, failure: ends the trial and stands above the detectors
   x                 discard the trial;  p  pause and go on
   q                 end;  Esc  stop the arm, and keep it stopped"""

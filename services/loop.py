@@ -1,7 +1,7 @@
 """The control loop's process: builds the robot and runs its trials.
 
 `python -m services.loop RUN.toml`, started by the actor's supervisor. During a trial this process
-touches no disk, no socket and no log (`services/trial_run.py`); weights change between trials only
+touches no disk, no network and no log (`services/trial_run.py`); weights change between trials only
 (`services/trial_series.py`). Whatever ends it, the arm is stopped on the way out: signals are heard
 before there is an arm, and what takes seconds to load is loaded before it. Loading, and the first
 plan of new weights, are broken off by a signal.
