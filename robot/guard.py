@@ -22,7 +22,8 @@ from robot.guard_limits import GuardLimits, LimitsRefused
 from robot.guard_messages import Phase, Report
 from robot.guard_resetting import ResetRun
 from robot.guard_steering import Steering
-from robot.interfaces import CONTROLLER_ERROR, Arm, RobotFault, StartPose, ToolTarget
+from robot.guard_stopping import Stopping
+from robot.interfaces import CONTROLLER_ERROR, NOT_CONFIRMED, Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Guard:
         self._check, self._loop = TargetCheck(limits), LoopWatch()
         self._steering = Steering(arm, limits, clock)
         self._reset = ResetRun(limits, self._steering, self._watch, self._loop, self._hold)
+        self._stopping = Stopping(arm, clock)
         self._is_connected = False
         self._phase = Phase.IDLE if self._latched.fault is None else Phase.LATCHED
         self._period_ns: int | None = None
@@ -134,13 +136,9 @@ class Guard:
         if self._phase is Phase.LATCHED or self._period_ns is None:
             self._num_ignored += 1
             return
-        try:
-            self._reset.begin(number, pose, self._clock.now_ns())
-        except RobotFault as fault:
-            self._latch(fault)
-            return
-        self._phase = Phase.RESETTING
-        self._guarded(self._steering.go_on)
+        if self._guarded(lambda: self._reset.begin(number, pose, self._clock.now_ns())):
+            self._phase = Phase.RESETTING
+            self._guarded(self._steering.go_on)
 
     def command(self, seq: int, target: ToolTarget, t_ns: int) -> None:
         """Takes the loop's newest target; what breaks a limit latches and is not sent.
@@ -156,10 +154,7 @@ class Guard:
             return
         self._seq = seq
         now_ns = self._clock.now_ns()
-        try:
-            self._steering.aim(self._check.check(target, now_ns))
-        except RobotFault as fault:
-            self._latch(fault)
+        if not self._guarded(lambda: self._steering.aim(self._check.check(target, now_ns))):
             return
         if not self._loop.heard(t_ns, now_ns):
             self._num_ignored += 1
@@ -186,16 +181,21 @@ class Guard:
             self._phase = Phase.READY
             self._steering.rest()
 
-    def stop(self, by: str, *, is_kept: bool, cause: RobotFault | None = None) -> None:
+    def stop(self, by: str, *, is_kept: bool, cause: RobotFault | None = None) -> bool:
         """Stops the arm and latches `cause`, or the fault `stopped`.
 
         Args:
             by: Who asked.
             is_kept: Whether the fault goes to disk though nothing was moving.
             cause: What they say is wrong.
+
+        Returns:
+            Whether the arm was told and, if it can say so, said that it stopped. If not, it is told
+            again and again, once it is connected.
         """
         fault = cause or RobotFault("stopped", f"motion was stopped by {by}")
         self._latch(fault, is_kept=is_kept or self.is_moving)
+        return self._is_connected and self._stopping.is_confirmed
 
     def acknowledge(self) -> RobotFault | None:
         """Clears the latched fault on a person's behalf; returns it, or None if there was none.
@@ -218,6 +218,7 @@ class Guard:
         except (RobotFault, OSError) as error:
             raise AckRefused(f"{fault.code} cannot be cleared yet: {error}") from error
         self._watch.forget()
+        self._stopping = Stopping(self._arm, self._clock)
         self._phase = Phase.IDLE
         self._num_acks += 1
         return fault
@@ -227,6 +228,7 @@ class Guard:
         if self._phase is Phase.LATCHED:
             self._latched.save_again(self._clock.now_ns())
             if self._is_connected:
+                self._stopping.go_on()
                 with contextlib.suppress(RobotFault):
                     self._watch.look()
         elif self._is_connected:
@@ -255,11 +257,14 @@ class Guard:
             num_acks=self._num_acks,
         )
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[[], None]) -> bool:
+        """Does something, and latches the fault that it meets; returns whether it met none."""
         try:
             act()
         except RobotFault as fault:
             self._latch(fault)
+            return False
+        return True
 
     def _do_what_is_due(self) -> None:
         self._watch.look()
@@ -272,8 +277,7 @@ class Guard:
         elif self._phase in (Phase.MOVING, Phase.HELD):
             self._watch.check_pose()
             self._watch.check_follows(self._steering.place)
-            is_silent = self._loop.is_silent(now_ns)
-            if self._phase is Phase.MOVING and is_silent:
+            if self._loop.is_silent(now_ns) and self._phase is Phase.MOVING:
                 self._phase = Phase.HELD
                 self._hold()
             elif self._phase is Phase.MOVING:
@@ -289,9 +293,6 @@ class Guard:
 
     def _latch(self, fault: RobotFault, *, is_kept: bool = True) -> None:
         doing, self._phase = self._phase.name.lower(), Phase.LATCHED
-        try:
-            if self._is_connected:
-                self._arm.stop()
-        except RobotFault as error:
-            logger.error("event=stop_failed reason=%s", error)
+        if self._is_connected and not self._stopping.stop():
+            fault = RobotFault(fault.code, f"{fault.message}; {NOT_CONFIRMED}")
         self._latched.latch(fault, doing=doing, is_kept=is_kept, t_ns=self._clock.now_ns())

@@ -27,7 +27,7 @@ from robot.guard_messages import (
     Waiting,
 )
 from robot.guard_wire import WireError, pack, unpack
-from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
+from robot.interfaces import ArmState, ResetAbandoned, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 
 _SILENT_NS = 250_000_000
@@ -45,6 +45,7 @@ class GuardedArm:
         period_ns: Time between two commands.
         limits: Of the gate before it, for the guard to compare with its own.
         connect_s: How long `connect` waits for the guard to be there.
+        should_stop: Asked during a reset, which is broken off when it says so.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class GuardedArm:
         period_ns: int,
         limits: SafetyLimits,
         connect_s: float = 20.0,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._open_link, self._clock = open_link, clock
         self._hello = Hello(period_ns=period_ns, limits=limits)
-        self._connect_s = connect_s
+        self._connect_s, self._should_stop = connect_s, should_stop
         self._link: Link | None = None
         self._report: Report | None = None
         self._answer: Answer | None = None
@@ -97,7 +99,12 @@ class GuardedArm:
             raise
 
     def reset(self, pose: StartPose) -> None:
-        """Has the guard lead the arm to `pose`; returns once it rests there."""
+        """Has the guard lead the arm to `pose`; returns once it rests there.
+
+        Raises:
+            RobotFault: Latched on the way, or it takes too long.
+            ResetAbandoned: Asked to stop meanwhile. The guard brakes the arm, and is let go of.
+        """
         self._check_ready()
         self._num_resets += 1
         number, said_ns = self._num_resets, self._clock.now_ns()
@@ -106,6 +113,9 @@ class GuardedArm:
         def is_over() -> bool:
             nonlocal said_ns
             now_ns, report = self._clock.now_ns(), self._report
+            if self._should_stop():
+                self.close()
+                raise ResetAbandoned("asked to stop on the way to the start")
             if now_ns - said_ns >= self._hello.period_ns // 2:
                 # The guard holds an arm whose loop does not even wait for it.
                 self._send(Waiting(t_ns=now_ns))

@@ -23,6 +23,7 @@ SUCCESS = 1.0
 """Reward of a step that solves the task."""
 
 
+NOT_CONFIRMED = "the arm did not confirm the stop: press the emergency stop"
 CONTROLLER_ERROR = "controller_"
 """So begin the codes of errors that the arm's controller keeps, from before this process too, until
 they are cleared on a person's behalf."""
@@ -60,6 +61,10 @@ class ToolTarget:
     """Tool centre point, base frame."""
     gripper_opening: float
     """0 closed .. 1 open."""
+
+
+class ResetAbandoned(RuntimeError):
+    """A reset was broken off on the way, because the program was asked to end: no fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +158,16 @@ class BrakingArm(Arm, Protocol):
 
     def brake(self, target: ToolTarget, deceleration_m_s2: float) -> None:
         """Replaces the current target by one just ahead, and brakes this hard on the way."""
+        ...
+
+
+@runtime_checkable
+class ConfirmingArm(Arm, Protocol):
+    """An arm whose controller says whether it stopped."""
+
+    @property
+    def is_stop_confirmed(self) -> bool:
+        """Whether the controller took the last stop, or stands still for an error of its own."""
         ...
 
 

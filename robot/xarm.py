@@ -13,7 +13,7 @@ import math
 import threading
 
 from robot.clock import Clock
-from robot.interfaces import ArmState, RobotFault, StartPose, ToolTarget
+from robot.interfaces import NOT_CONFIRMED, ArmState, RobotFault, StartPose, ToolTarget
 from robot.xarm_codes import state_fault
 from robot.xarm_config import XArmConfig
 from robot.xarm_gripper import XArmGripper
@@ -45,6 +45,8 @@ class XArm:
         self._measured: Measured | None = None
         self._opening = 1.0
         self._is_wanted = False
+        self.is_stop_confirmed = True
+        """Whether the controller took the last stop, or stands still for an error of its own."""
 
     @property
     def fault(self) -> RobotFault | None:
@@ -125,17 +127,13 @@ class XArm:
     def stop(self, cause: RobotFault | None = None) -> None:
         """Stops arm and gripper on connections of their own, so that no slow answer holds it up,
         and latches."""
-        if self._halt():
+        self._halt()
+        if self.is_stop_confirmed:
             # Asked for, and not by what is wrong with the arm: whoever asked says why.
             fault = cause or RobotFault("stopped", "motion was stopped")
             self._latch(fault, level=logging.INFO)
         else:
-            self._latch(
-                RobotFault(
-                    "stop_not_confirmed",
-                    "the controller did not confirm the stop; press the emergency stop",
-                )
-            )
+            self._latch(RobotFault("stop_not_confirmed", NOT_CONFIRMED))
 
     def clear_fault(self) -> None:
         """Clears the controller's error on a person's behalf, and sets everything up again.
@@ -163,7 +161,7 @@ class XArm:
         lines = XArmLines(self._config, self._clock)
         if lines.gripper is not None:
             self._gripper = XArmGripper(
-                lines.gripper, self._config, self._clock, lambda f: self._fail(lines.error_or(f))
+                lines.gripper, self._config, self._clock, lambda f: self._fail(f, lines)
             )
         self._lines = lines
         return lines
@@ -198,14 +196,14 @@ class XArm:
                 measured = lines.ask()
         except RobotFault as fault:
             if self._fault is None:
-                self._fail(lines.error_or(fault))
+                self._fail(fault, lines)
             return
         self._measured = measured
         if self._fault is not None:
             return
         fault = state_fault(measured.state)
         if self._gripper is not None and self._gripper.fault is not None:
-            self._fail(lines.error_or(self._gripper.fault))
+            self._fail(self._gripper.fault, lines)
         elif fault is not None or lines.reported_error != 0:
             self._look_into(lines, fault)
         elif lines.report_fault is not None:
@@ -226,7 +224,7 @@ class XArm:
     ) -> None:
         fault = lines.move(to_mm(position_m), 1000.0 * speed_m_s, 1000.0 * acceleration_m_s2)
         if fault is not None:
-            raise self._fail(fault if fault.code == "sdk_timeout" else lines.error_or(fault))
+            raise self._fail(fault, None if fault.code == "sdk_timeout" else lines)
 
     def _set_gripper(self, opening: float) -> None:
         self._opening = min(max(opening, 0.0), 1.0)
@@ -280,18 +278,20 @@ class XArm:
         if self._fault is not None:
             raise self._fault.again()
 
-    def _fail(self, fault: RobotFault) -> RobotFault:
-        """Latches a fault, stops arm and gripper, and returns what to raise."""
-        self._latch(fault)
+    def _fail(self, fault: RobotFault, lines: XArmLines | None = None) -> RobotFault:
+        """Stops arm and gripper, latches the fault, or the error that `lines` then tell of, and
+        returns what to raise."""
         self._halt()
+        if lines is not None:
+            fault = lines.error_or(fault)
+        self._latch(fault)
         return fault.again()
 
-    def _halt(self) -> bool:
-        """Stops arm and gripper; returns False if the controller does not say that it stopped."""
+    def _halt(self) -> None:
         lines, gripper = self._lines, self._gripper
         if gripper is not None:
             gripper.hold()
-        return lines is None or lines.stop()
+        self.is_stop_confirmed = lines is None or lines.stop()
 
     def _latch(self, fault: RobotFault, *, level: int = logging.ERROR) -> None:
         with self._latching:

@@ -35,7 +35,7 @@ class XArmConfig:
     acceleration_m_s2: float = 2.0
     """Of the tool on its way to a target."""
     position_tolerance_m: float = 0.0015
-    """A reset without a guard has arrived within this of its place; a guard has limits of its own."""
+    """A reset without a guard has arrived within this of its place; a guard has its own limit."""
     rotation_tolerance_rad: float = 0.03
     """The tool points straight down within this after a reset without a guard."""
     tool_offset_m: float = 0.172

@@ -168,11 +168,13 @@ class XArmGripper:
                     self._fail(fault)
 
     def _fail(self, fault: RobotFault) -> None:
-        # Whoever waits for a reading finds the arm stopped.
-        self._on_fault(fault)
-        with self._changed:
-            self._fault = fault
-            self._changed.notify_all()
+        try:
+            # First, so that whoever waits for a reading finds the arm stopped.
+            self._on_fault(fault)
+        finally:
+            with self._changed:
+                self._fault = fault
+                self._changed.notify_all()
 
     def _has_work(self) -> bool:
         is_new = self._wished is not None and self._is_new(to_pulses(self._wished))

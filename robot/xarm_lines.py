@@ -1,8 +1,9 @@
 """The connections to one controller: to move on, to stop on, and one for the gripper.
 
 The SDK has one request in flight a connection and waits for its answer behind a lock, a move for up
-to ten seconds whatever its time limit is set to. A stop therefore has a connection on which nothing
-else happens, and moves are made in a thread that can be given up.
+to ten seconds whatever its time limit is set to. A stop therefore has a connection of its own:
+what else is asked there is asked after it, or while nothing is commanded. Moves are made in a
+thread that can be given up.
 
 Assumed: the controller serves three clients at once, as it does the vendor's program beside an SDK;
 and its report a hundred times a second (port 30003) says where the arm was measured to be. Users
@@ -36,6 +37,8 @@ from robot.xarm_settings import enable as enable_mode
 
 logger = logging.getLogger(__name__)
 _STOP = 4
+_ANSWERED = (0, 1, 2)
+"""Codes of the SDK for: done, and the controller has an error, or a warning."""
 _ANSWER_TIMEOUT_S = 0.2
 _SETUP_ANSWER_TIMEOUT_S = 2.0
 _SETUP_TIMEOUT_S = 30.0
@@ -162,20 +165,30 @@ class XArmLines:
 
     def stop(self) -> bool:
         """Sends the stop at once and returns whether the controller says that it stopped."""
-        code = self._stop.set_state(_STOP)
-        is_stopped = code == 0 and self._stop.state >= _STOP
+        try:
+            code = self._stop.set_state(_STOP)
+        except Exception as error:  # noqa: BLE001 - the SDK raises whatever its own code ran into
+            code = repr(error)
+        # A controller with an error of its own says so, and stands still for it.
+        is_stopped = code in _ANSWERED and self._stop.state >= _STOP
         if not is_stopped:
             logger.error("the controller did not confirm a stop: code=%s", code)
         return is_stopped
 
     def error_or(self, fault: RobotFault) -> RobotFault:
         """Returns the controller's own error if it has one, else `fault`."""
-        code, errors = self._stop.get_err_warn_code()
-        return controller_fault(errors[0]) if code == 0 and errors[0] != 0 else fault
+        try:
+            code, (error, _) = self._stop.get_err_warn_code()
+        except Exception:  # noqa: BLE001 - as in `stop`; then its name is not known
+            return fault
+        return controller_fault(error) if code == 0 and error != 0 else fault
 
     def state(self) -> int | None:
         """Returns the controller's state, asked for now; None without an answer."""
-        code, state = self._stop.get_state()
+        try:
+            code, state = self._stop.get_state()
+        except Exception:  # noqa: BLE001 - as in `stop`
+            return None
         return state if code == 0 else None
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from robot.calibration import Calibration
@@ -85,12 +86,15 @@ def camera_names(config: ActorConfig) -> list[str]:
     return [camera.name for camera in _cameras(config)]
 
 
-def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
+def make_cell_env(
+    config: ActorConfig, clock: Clock, should_stop: Callable[[], bool] = lambda: False
+) -> RobotEnv:
     """Returns the robot, with every camera showing frames and the guard taking targets.
 
     Args:
         config: Checked by `check_cell`; its guard works in SPOOL/run.
         clock: The operating system's monotonic clock.
+        should_stop: Asked on the way to a start; what to do then is to let go.
 
     Raises:
         RobotFault: A camera shows nothing, or there is no guard or it refuses.
@@ -109,7 +113,11 @@ def make_cell_env(config: ActorConfig, clock: Clock) -> RobotEnv:
             # The arm does not move before every camera has shown something.
             camera.read()
         arm = GuardedArm(
-            lambda: SocketLink(socket_path), clock, period_ns=cell.period_ns, limits=gate
+            lambda: SocketLink(socket_path),
+            clock,
+            period_ns=cell.period_ns,
+            limits=gate,
+            should_stop=should_stop,
         )
         env = RobotEnv(
             arm=arm,

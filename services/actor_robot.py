@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from protos.trial import RobotSpec
 from robot.clock import Clock, SimulatedClock
 from robot.env import RobotEnv
@@ -10,8 +12,15 @@ from services.actor_config import ActorConfig
 from services.config import build_file
 
 
-def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
+def make_env(
+    config: ActorConfig, clock: Clock, should_stop: Callable[[], bool] = lambda: False
+) -> RobotEnv:
     """Returns the robot of `config`, connected.
+
+    Args:
+        config: Which robot.
+        clock: Paces and dates.
+        should_stop: Asked while a real arm is on its way to a start, which is broken off then.
 
     Raises:
         ImportError: What it needs is not installed.
@@ -20,7 +29,7 @@ def make_env(config: ActorConfig, clock: Clock) -> RobotEnv:
     if config.robot == "xarm7":
         from services.actor_cell import make_cell_env
 
-        return make_cell_env(config, clock)
+        return make_cell_env(config, clock, should_stop)
     if config.robot == "sim":
         from robot.sim.env import make_sim_env
 

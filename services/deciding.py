@@ -26,9 +26,11 @@ from robot.env import Applied, RobotEnv
 from robot.observation import Observation
 from services.overseer import Wish
 from services.pilot import Choice, Pilot, fault_of
-from services.planning import PLANNING_SHARE, Planned, Planning, Question
+from services.planning import PLANNING_SHARE, Planned, Planning, PlanningStuck, Question
 
 _NUM_PLANS_REMEMBERED = 9
+STUCK_NS = 10_000_000_000
+"""A plan that has not ended so long after its trial never will."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Decided:
     fallback: Fallback = Fallback.NONE
     is_plan_late: bool = False
     """A plan was asked for and was not there in time."""
+    is_planned: bool = False
+    """A plan was there in time, though it may have been withheld."""
 
     def fate(self, applied: Applied) -> dict[str, Any]:
         """Returns the columns of its step that tell of it and of what the robot made of it."""
@@ -88,18 +92,29 @@ class Decider:
         self._asked: Tick | None = None
         """The tick whose plan is under way."""
         self._is_void = False
-        """The plan under way is from before a hold or a person: its rest is not executed."""
+        """The plan under way is from before stale frames, a pause or a person: its rest is not
+        executed."""
+        self.longest_plan_ns = 0
+        """Of this trial, also of those that were late; one that never ended does not count."""
         self._is_taken_over = False
 
     def begin(self) -> None:
         """Forgets the trial before, which `end` has ended."""
+        assert self._asked is None, "the trial before has not ended"
         self._rest, self._has_held, self._is_taken_over = self._no_rest, False, False
+        self.longest_plan_ns = 0
 
     def end(self) -> None:
-        """Waits for a plan that is under way: until then nobody else may use the pilot."""
-        if self._asked is not None:
-            self._asked = None
-            self._planning.wait(None)
+        """Waits for a plan that is under way: until then nobody else may use the pilot.
+
+        Raises:
+            PlanningStuck: It does not end.
+        """
+        if self._asked is None:
+            return
+        self._asked = None
+        if self._planning.wait(self._clock.now_ns() + STUCK_NS) is None:
+            raise PlanningStuck(f"a plan does not end, {STUCK_NS / 1e9:g} s after its trial")
 
     def decide(
         self,
@@ -157,6 +172,7 @@ class Decider:
         return Decided(
             action=_bounded(choice.action) if is_trusted else np.zeros_like(choice.action),
             planned_ns=planned.ended_ns,
+            is_planned=True,
             version=version,
             value=math.nan if choice.value is None else choice.value,
             uncertainty=math.nan if choice.uncertainty is None else choice.uncertainty,
@@ -167,10 +183,15 @@ class Decider:
         """Takes in the plan that was asked for, at this tick or before; None if it is not there."""
         asked = self._asked
         assert asked is not None, "no plan is under way"
-        planned = self._planning.wait(give_up_ns)
+        try:
+            planned = self._planning.wait(give_up_ns)
+        except Exception:
+            self._asked = None
+            raise
         if planned is None:
             return None
         self._asked = None
+        self.longest_plan_ns = max(self.longest_plan_ns, planned.ended_ns - planned.began_ns)
         if (fault := fault_of(planned.choice)) is not None:
             raise self._env.latch(fault)
         self._plan_ns.append(planned.ended_ns - planned.began_ns)

@@ -34,7 +34,7 @@ from robot.guard_messages import (
     Waiting,
 )
 from robot.guard_wire import MAX_BYTES, WireError, pack, unpack
-from robot.interfaces import RobotFault
+from robot.interfaces import NOT_CONFIRMED, RobotFault
 from services.process import CannotStart
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class GuardServer:
 
     def __init__(self, guard: Guard, path: Path, clock: Clock) -> None:
         self._guard, self._path, self._clock = guard, path, clock
-        self._peers: set[Peer] = set()
+        self._peers: dict[Peer, None] = {}  # in the order in which they came
         self._said: tuple[Phase, RobotFault | None, int] | None = None
         self._selector = selectors.DefaultSelector()
         if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -125,17 +125,17 @@ class GuardServer:
         pid, uid, _ = _CREDENTIALS.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        reason = ""
         if uid not in (0, os.getuid()):
             reason = f"user {uid} is neither the guard's nor root"
-        elif len(self._peers) >= _MAX_PEERS:
-            reason = f"{_MAX_PEERS} connections are open already"
-        if reason:
             logger.warning("event=refused pid=%d uid=%d reason=%r", pid, uid, reason)
             connection.close()
             return
+        if len(self._peers) >= _MAX_PEERS:
+            # Whoever comes may come to stop the arm: room is made for them.
+            oldest = next(known for known in self._peers if not known.is_loop)
+            self._drop(oldest, f"{_MAX_PEERS} connections are open", is_offence=True)
         peer = Peer(connection, pid, uid)
-        self._peers.add(peer)
+        self._peers[peer] = None
         self._selector.register(connection, selectors.EVENT_READ, peer)
 
     def _serve(self, peer: Peer) -> None:
@@ -163,11 +163,14 @@ class GuardServer:
         match message:
             case Stop():
                 cause = message.cause if peer.is_loop else None
-                self._guard.stop(who, is_kept=not peer.is_loop, cause=cause)
+                # A fault that the loop found waits for a person, whatever the arm was doing.
+                is_kept = not peer.is_loop or cause is not None
+                is_confirmed = self._guard.stop(who, is_kept=is_kept, cause=cause)
                 level = logging.INFO if peer.is_loop else logging.WARNING
                 logger.log(level, "event=stop_asked by=%r pid=%d uid=%d", who, peer.pid, peer.uid)
-                self._answer(peer, Answer(is_ok=True, text="the arm was stopped"))
-            case Ack():
+                text = "the arm was stopped" if is_confirmed else NOT_CONFIRMED
+                self._answer(peer, Answer(is_ok=is_confirmed, text=text))
+            case Ack() if not peer.is_loop:
                 self._acknowledge(peer)
             case Hello() if not peer.is_loop:
                 self._welcome(peer, message)
@@ -255,6 +258,6 @@ class GuardServer:
             self._guard.detach(is_farewell=False)
 
     def _forget(self, peer: Peer) -> None:
-        self._peers.discard(peer)
+        self._peers.pop(peer, None)
         self._selector.unregister(peer.socket)
         peer.socket.close()

@@ -70,8 +70,7 @@ class KeptGuard:
         logger.error("event=guard_ended how=%s", describe_end(code))
         if code == ExitCode.CANNOT_START:
             return code
-        if code != ExitCode.DONE:
-            self._latch(f"the guard ended with {describe_end(code)}, see to the arm")
+        self._latch_end(code)
         return ExitCode.CRASHED
 
     def check(self) -> None:
@@ -107,6 +106,13 @@ class KeptGuard:
             logger.error("event=killed process=guard")
             self._process.kill()
             self._latch("the guard did not end when asked to, see to the arm")
+        elif (code := self._process.last_code) not in (None, ExitCode.CANNOT_START):
+            # It may have died long before it was asked, and whoever it served has only just seen.
+            self._latch_end(code)
+
+    def _latch_end(self, code: int) -> None:
+        if code != ExitCode.DONE:
+            self._latch(f"the guard ended with {describe_end(code)}, see to the arm")
 
     def _latch(self, text: str) -> None:
         if self._faults.load() is not None:

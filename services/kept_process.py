@@ -40,6 +40,8 @@ class KeptProcess:
         self._started_s = 0.0
         self._pause_s = _FIRST_PAUSE_S
         self._start_at_s: float | None = 0.0
+        self.last_code: int | None = None
+        """How it ended when it did last; None before that."""
 
     def keep(self) -> int | None:
         """Starts it if that is due; returns how it ended if it just has, else None."""
@@ -49,6 +51,7 @@ class KeptProcess:
             return None
         code = self._process.poll()
         if code is not None:
+            self.last_code = code
             self._forget()
         return code
 
@@ -74,7 +77,7 @@ class KeptProcess:
         """Waits for its end; False if it still runs then."""
         if self._process is not None:
             try:
-                self._process.wait(max(0.0, timeout_s))
+                self.last_code = self._process.wait(max(0.0, timeout_s))
             except subprocess.TimeoutExpired:
                 return False
             self._forget()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from robot.interfaces import RobotFault
 from services.actor_config import ActorRun
 from services.actor_robot import make_env
 from services.logs import configure_logging
-from services.planning import PlanningAtOnce, PlanningThread
+from services.planning import PlanningAtOnce, PlanningStuck, PlanningThread, is_stuck
 from services.process import (
     CannotStart,
     ExitCode,
@@ -65,7 +66,7 @@ def run_loop(run: ActorRun, stop: StopFlag) -> None:
         ring.control.loop_state = LoopState.STOPPED
         return
     try:
-        env = make_env(config, clock)
+        env = make_env(config, clock, lambda: stop.is_set or ring.control.is_stop_requested != 0)
     except ImportError as error:
         raise CannotStart(f"robot {config.robot!r} needs what is not installed: {error}") from error
     except RobotFault as fault:
@@ -118,12 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         nonlocal has_failed
         try:
             run_loop(run, stop)
-        except LoopFailed as error:
+        except (LoopFailed, PlanningStuck) as error:
             logger.error("event=loop_failed reason=%s", error)
             has_failed = True
 
     code = run_to_exit_code(work)
-    return ExitCode.CRASHED if has_failed else code
+    code = ExitCode.CRASHED if has_failed else code
+    if is_stuck():
+        # The interpreter would not end well under a thread that still computes.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from robot.interfaces import ArmState, Frame, Reward
 from robot.observation import Observation, reduce_image, state_vector
 from robot.realsense_config import RealSenseConfig
 from robot.sim.config import SimConfig
-from services.planning import PLANNING_SHARE
+from services.planning import PLANNING_SHARE, PlanningThread
 from services.process import be_urgent
 
 _BLOCK_BYTES = 64 << 10
@@ -127,10 +127,18 @@ def watching(stream: RealSenseConfig, spec: RobotSpec, reward: Reward | None, nu
 
 
 def planning(policy: Policy, fields: Mapping[str, np.ndarray], num: int) -> Times:
-    """Measures a plan from one observation, after a warm-up."""
-    policy.warm_up()
-    policy.reset()
-    return time_repeated(lambda: policy.act(fields, is_eval=True), num)
+    """Measures a plan from one observation, after a warm-up, in a thread as a loop has it."""
+
+    def work() -> Times:
+        policy.warm_up()
+        policy.reset()
+        return time_repeated(lambda: policy.act(fields, is_eval=True), num)
+
+    thread = PlanningThread(MonotonicClock())
+    try:
+        return thread.call(work)
+    finally:
+        thread.close()
 
 
 def blank_fields(spec: RobotSpec) -> Mapping[str, np.ndarray]:

@@ -20,6 +20,7 @@ from protos.trial import RobotSpec
 from robot.guard_messages import Stop
 from robot.teleop import HALT, KeyTeleop, PadState, TeleopConfig, pad_action
 from services import desk_texts, guard_client
+from services.held_keys import HeldKeys
 from services.overseer import Verdict, pack_command
 from services.ring_control import Control, LoopState
 from services.terminal import ESCAPE, GONE, Keyboard, KeyPress
@@ -87,10 +88,11 @@ class Desk:
             control_hz=spec.control_hz,
         )
         self._is_steering = is_always_steering
-        self._is_ended = False
+        self._is_ended = self._is_stopped = False
         self._shown: tuple[int, int] | None = None
         self._is_on, self._num_ticks = False, 0
         self._last_ns: dict[str, int] = {}
+        self._held = HeldKeys()
         self._has_pad = pad is not None
 
     @property
@@ -110,6 +112,9 @@ class Desk:
         for press in [*presses, *(KeyPress(key=key, t_ns=now_ns) for key in buttons)]:
             if not self._is_ended:
                 self._take(press)
+            elif press.key == ESCAPE and not self._is_stopped:
+                # Until the program is gone the arm may move.
+                self._leave(ESCAPE)
         self._look_after_pad()
         self._control.operator_beat_ns = now_ns
         self._control.operator_command = pack_command(self._command(now_ns))
@@ -138,6 +143,7 @@ class Desk:
         key = press.key
         is_fresh = press.t_ns - self._last_ns.get(key, -_FRESH_NS) >= _FRESH_NS
         self._last_ns[key] = press.t_ns
+        is_repeat = self._held.is_repeat(press)
         if key in (ESCAPE, GONE, "q"):
             self._leave(key)
             return
@@ -150,9 +156,9 @@ class Desk:
             self._judge({**_JUDGING, **_AGREEING}.get(key))
         elif state == LoopState.IN_TRIAL and self._is_on:
             self._take_in_trial(press)
-        elif state == LoopState.IN_TRIAL and (key == "p" or (key == HALT and is_fresh)):
+        elif state == LoopState.IN_TRIAL and (key == "p" or (key == HALT and not is_repeat)):
             # The arm goes to its start and nobody steers it: to hold it is to stop it. A space that
-            # is not fresh is the one that let the trial begin, still held.
+            # repeats is the one that let the trial begin, still held.
             self._leave(ESCAPE)
 
     def _take_in_trial(self, press: KeyPress) -> None:
@@ -184,14 +190,14 @@ class Desk:
                 self._say(desk_texts.JUDGED[verdict])
 
     def _leave(self, key: str) -> None:
-        self._is_ended = True
+        self._is_ended, self._is_stopped = True, key == ESCAPE
         self._keys.halt()
         (self._stop if key == ESCAPE else self._end)()
         self._say({ESCAPE: desk_texts.STOPPED, GONE: desk_texts.GONE, "q": desk_texts.ENDED}[key])
 
-    def break_off(self) -> None:
-        """Asks for an end, because nobody listens here any more."""
-        self._end()
+    def break_off(self, *, is_stopping: bool = False) -> None:
+        """Asks for an end, or a stop that stays, because nobody listens here any more."""
+        (self._stop if is_stopping else self._end)()
 
     def _look_after_pad(self) -> None:
         if self._pad is None:
@@ -256,3 +262,6 @@ class DeskThread:
                 self._desk.beat(self._keyboard.take(_BEAT_S))
         except OSError:  # nothing can be shown: the terminal is gone
             self._desk.break_off()
+        except Exception:
+            logger.exception("event=desk_broke")
+            self._desk.break_off(is_stopping=True)

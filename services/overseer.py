@@ -2,7 +2,8 @@
 
 The person's wishes are words of the control block (`services/ring_control.py`). Whoever owns the
 terminal writes them, the loop reads them at each tick. A command that is not renewed becomes a
-hold: hands that went away do not steer.
+hold: hands that went away do not steer. Nor does a model whose person cannot be heard: while nobody
+reads the keys, it is as if the person had paused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from services.ring_control import Control
 
 SILENT_NS = 300_000_000
 """A command older than this is none: the arm holds."""
+DEAF_NS = 1_000_000_000
+"""Where a person watches, nothing moves on when their keys have not been read for so long."""
 _STEPS = 127
 _MAX_AXES = 7
 
@@ -129,12 +132,13 @@ class ControlOverseer:
         control = self._control
         number, said = control.operator_verdict
         command = unpack_command(control.operator_command, self._action_size)
-        if command is not None and self._now_ns() - control.operator_beat_ns > SILENT_NS:
+        silent_ns = self._now_ns() - control.operator_beat_ns
+        if command is not None and silent_ns > SILENT_NS:
             command = np.zeros_like(command)
         return Wish(
             command=command,
             verdict=Verdict(said) if number == control.trial_number else Verdict.NONE,
-            is_paused=control.is_paused != 0,
+            is_paused=control.is_paused != 0 or silent_ns > DEAF_NS,
         )
 
     def ask(self, *, is_success: bool) -> Wish:

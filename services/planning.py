@@ -3,15 +3,19 @@
 A plan may take longer than the tick it was asked for: a busy machine, a model too large for it. In
 real time it is made in a thread of its own, so that the loop commands something else in time and
 takes the plan in when it is there. In simulated time a plan takes none.
+
+One thread does everything with a model: loading, warming up, planning. The library behind torch
+keeps a pool of workers for each thread that computes, and two pools are more than the cores there
+are: measured on two cores, a plan made in another thread than the first one took twice as long.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +24,13 @@ from services.pilot import Choice, Pilot
 
 PLANNING_SHARE = 0.9
 """Part of a control period for observing and planning; a plan that is not there then is late."""
+_THREAD = "planning"
+_CLOSE_S = 1.0
+T = TypeVar("T")
+
+
+class PlanningStuck(RuntimeError):
+    """A plan does not end: nothing can be planned any more, and the process has to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +82,12 @@ class Planning(Protocol):
         """
         ...
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Returns what `function` returns, called where plans are made; none may be under way."""
+        ...
+
     def close(self) -> None:
-        """Waits for what is under way and lets go of it."""
+        """Waits a moment for what is under way, and lets go of it."""
         ...
 
 
@@ -93,6 +108,10 @@ class PlanningAtOnce:
         answer, self._answer = self._answer, None
         return answer
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Calls it."""
+        return function()
+
     def close(self) -> None:
         """Has nothing to let go of."""
 
@@ -109,34 +128,47 @@ class PlanningThread:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._questions: SimpleQueue[Question | None] = SimpleQueue()
-        self._answers: SimpleQueue[Planned | Exception] = SimpleQueue()
-        self._thread = threading.Thread(target=self._answer_all, name="planning", daemon=True)
+        self._questions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[object, Exception | None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._answer_all, name=_THREAD, daemon=True)
         self._thread.start()
 
     def begin(self, question: Question) -> None:
         """Hands the question over."""
-        self._questions.put(question)
+        self._questions.put(lambda: question.answer(self._clock))
 
     def wait(self, until_ns: int | None) -> Planned | None:
         """Returns the answer, once; None if it is not there at `until_ns`; see `Planning`."""
         left_s = None if until_ns is None else max(0, until_ns - self._clock.now_ns()) * 1e-9
         try:
-            answer = self._answers.get(timeout=left_s)
+            answer, error = self._answers.get(timeout=left_s)
         except Empty:
             return None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if error is not None:
+            raise error
+        return cast("Planned", answer)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Returns what `function` returns; a signal may break off the wait, not the function."""
+        self._questions.put(function)
+        answer, error = self._answers.get()
+        if error is not None:
+            raise error
+        return cast("T", answer)
 
     def close(self) -> None:
-        """Ends the thread, after the plan that is under way."""
+        """Ends the thread after what is under way; one that hangs is left behind: `is_stuck`."""
         self._questions.put(None)
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def _answer_all(self) -> None:
         while (question := self._questions.get()) is not None:
             try:
-                self._answers.put(question.answer(self._clock))
+                self._answers.put((question(), None))
             except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
-                self._answers.put(error)
+                self._answers.put((None, error))
+
+
+def is_stuck() -> bool:
+    """Whether a planning thread still runs though it was closed: a process cannot end by itself."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())

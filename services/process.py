@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import logging
 import math
@@ -236,3 +237,16 @@ def run_to_exit_code(run: Callable[[], None]) -> int:
         logger.exception("event=crashed")
         return ExitCode.CRASHED
     return ExitCode.DONE
+
+
+@contextlib.contextmanager
+def quiet_memory() -> Iterator[None]:
+    """Keeps the garbage collector out of the way while a trial runs."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

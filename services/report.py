@@ -78,7 +78,7 @@ def write_report(result: DemoResult, data: ReportData, folder: Path) -> Path:
         ),
         "timing": (
             figures.draw_timing(times),
-            "Planning time and lateness of every planned step.",
+            "Planning time and lateness of every step whose plan was there in time.",
         ),
         "batch_mix": (figures.draw_batch_mix(data.mix), "What training batches were made of."),
     }

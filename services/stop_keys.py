@@ -7,12 +7,11 @@ from collections.abc import Callable
 from types import TracebackType
 
 from services import console
+from services.held_keys import HeldKeys
 from services.terminal import ESCAPE, GONE, Keyboard, KeyPress, NotATerminal
 
 _LOOK_S = 0.02
 _ENTER = "enter"
-_HELD_NS = 1_000_000_000
-"""An Enter so soon after the one that answered is that one, still held."""
 
 
 class StopKeys:
@@ -31,7 +30,7 @@ class StopKeys:
         self._keyboard = keyboard
         self._has_keys = False
         self._is_asking = False
-        self._answered_ns: int | None = None
+        self._held, self._has_answered = HeldKeys(), False
         self._changed = threading.Condition()
         self._done = threading.Event()
 
@@ -76,21 +75,21 @@ class StopKeys:
             if any([self._is_stop(press) for press in keyboard.take(_LOOK_S)]):
                 # Every time: one stop may not have been heard.
                 self._stop()
-                self._answer(None)
+                self._answer()
 
     def _is_stop(self, press: KeyPress) -> bool:
         """Takes one key; returns whether it stops the arm."""
-        if press.key == _ENTER and self._is_asking:
-            self._answer(press.t_ns)
+        is_repeat = self._held.is_repeat(press)
+        if press.key == _ENTER and is_repeat and (self._has_answered or self._is_asking):
+            # An Enter that answered and is still held neither stops nor answers the next question.
             return False
-        if press.key == _ENTER and self._answered_ns is not None:
-            is_held = press.t_ns - self._answered_ns < _HELD_NS
-            self._answered_ns = press.t_ns
-            return not is_held
+        self._has_answered = press.key == _ENTER and self._is_asking
+        if self._has_answered:
+            self._answer()
+            return False
         return not self._is_asking or press.key in (ESCAPE, GONE)
 
-    def _answer(self, t_ns: int | None) -> None:
+    def _answer(self) -> None:
         with self._changed:
-            self._answered_ns = t_ns
             self._is_asking = False
             self._changed.notify_all()

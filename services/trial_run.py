@@ -20,10 +20,8 @@ reward; without one, the person is asked when the trial is over.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,12 +30,13 @@ import numpy as np
 from protos.trial import Fallback, Outcome, Provenance, step_fields
 from robot.clock import Clock, Tick, Ticker
 from robot.env import RobotEnv
-from robot.interfaces import SUCCESS, RobotFault
+from robot.interfaces import SUCCESS, ResetAbandoned, RobotFault
 from robot.observation import Observation
 from services.deciding import Decider
 from services.overseer import Nobody, Overseer, Verdict, Wish
 from services.pilot import Pilot
 from services.planning import Planning, PlanningAtOnce
+from services.process import quiet_memory
 from services.ring_control import Control, LoopState
 from services.trial_summary import TrialSummary
 
@@ -169,6 +168,8 @@ class TrialRunner:
                 reason = self._steps(order, pilot, tick, seen)
                 self._env.rest()
             reason = reason or self._judge(is_eval=order.is_eval)
+        except ResetAbandoned:
+            reason = STOPPED
         except RobotFault as raised:
             # Said before anything else: a loop killed from here on must not be started again.
             self._control.fault = str(raised)
@@ -185,6 +186,7 @@ class TrialRunner:
             outcome = Outcome.ABORTED
         if has_begun:
             self._writer.end(outcome, reason, is_overruled=is_overruled and not reason)
+        self._summary.longest_plan_ms = self._decider.longest_plan_ns / 1e6
         self._decider.end()
         return TrialResult(
             outcome=outcome,
@@ -209,7 +211,9 @@ class TrialRunner:
             is_missed = decided.is_plan_late
             is_missed |= applied.t_commanded_ns - tick.scheduled_ns > self._period_ns
             self._control.num_missed += is_missed
-            missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
+            # Only a plan in time shows that the planner can: no hold does, and no person.
+            if is_missed or decided.is_planned:
+                missed_in_a_row = missed_in_a_row + 1 if is_missed else 0
 
             next_tick, next_seen = self._observe(after_ns=applied.t_commanded_ns)
             while wish.is_paused and wish.verdict is Verdict.NONE and not self._should_stop():
@@ -285,16 +289,3 @@ class TrialRunner:
 
 
 _SAYS = {Verdict.SUCCESS: Outcome.SUCCESS, Verdict.FAILURE: Outcome.FAILURE}
-
-
-@contextmanager
-def quiet_memory() -> Iterator[None]:
-    """Keeps the garbage collector out of the way while a trial runs."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()

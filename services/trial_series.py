@@ -8,6 +8,7 @@ is read from the ring, so that a loop that was started again goes on where the o
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from robot.sim.config import EVAL_POSITIONS
 from services.actor_config import ActorRun
 from services.overseer import ControlOverseer, Nobody, Overseer
 from services.pilot import Pilot, RandomPilot
-from services.planning import Planning
+from services.planning import Planning, PlanningAtOnce
 from services.process import StopFlag
 from services.records import NO_WEIGHTS, WeightsMark
 from services.ring import RingWriter
@@ -90,6 +91,7 @@ class TrialSeries:
         self._ring, self._control = ring, ring.control
         self._writer = RingWriter(ring)
         self._env, self._overseer = env, self._make_overseer()
+        self._planning = planning or PlanningAtOnce(clock)
         self._runner = TrialRunner(
             env=env,
             clock=clock,
@@ -100,7 +102,7 @@ class TrialSeries:
                 max_missed_in_a_row=run.config.max_missed_in_a_row,
             ),
             should_stop=self.should_stop,
-            planning=planning,
+            planning=self._planning,
             overseer=self._overseer,
         )
         self._slot, self._stop = slot, stop
@@ -222,7 +224,7 @@ class TrialSeries:
         """Has the slot change to these weights; a stop does not wait for their first plan."""
         assert self._slot is not None
         with self._stop.interrupting():
-            return self._slot.follow(announced)
+            return self._planning.call(functools.partial(self._slot.follow, announced))
 
     def _is_trained_through(self) -> bool:
         """Whether there will be no better weights for the last trial than those in use."""
@@ -274,11 +276,9 @@ class TrialSeries:
         return TrialOrder(trial_id=new_trial_id(), provenance=provenance, is_eval=is_eval)
 
     def _say_how(self, result: TrialResult) -> None:
-        number, trial_id = self._ring.last_trial
         logger.info(
             "event=trial_ended number=%d trial=%s outcome=%s %s reason=%r",
-            number,
-            trial_id,
+            *self._ring.last_trial,
             result.outcome,
             result.summary,
             result.abort_reason,

@@ -23,6 +23,8 @@ class TrialSummary:
         self.total_reward = 0.0
         self.weights_version = 0
         """Newest version that planned a step; 0 for none."""
+        self.longest_plan_ms = 0.0
+        """Of the plans that ended in the trial, also the late ones."""
         self._observed_ns: int | None = None
         self._planned_ns: list[int] = []
         self._commanded_ns: list[int] = []
@@ -42,7 +44,8 @@ class TrialSummary:
 
     @property
     def plan_ms(self) -> float:
-        """Median time from the deadline to the plan, milliseconds; NaN without a step."""
+        """Median time from the deadline to the decision, milliseconds, which is no more than a loop
+        waits for a plan; NaN without a step."""
         return statistics.median(self._planned_ns) / 1e6 if self._planned_ns else math.nan
 
     @property
@@ -57,5 +60,6 @@ class TrialSummary:
         return (
             f"steps={self.num_steps} reward={self.total_reward:.3g} missed={self.num_missed} "
             f"fallbacks={self.num_fallbacks} repeats={self.num_repeats} plan_ms={self.plan_ms:.1f} "
+            f"longest_plan_ms={self.longest_plan_ms:.1f} "
             f"late_p99_ms={self.late_p99_ms:.1f} weights={self.weights_version}"
         )

@@ -82,7 +82,11 @@ class Algorithm(Protocol):
 
 
 class Policy(Protocol):
-    """Acts on observations, one robot, one trial at a time."""
+    """Acts on observations, one robot, one trial at a time.
+
+    `load`, `warm_up`, `act` and `rest_of_plan` are called by one thread. `reset` may be called by
+    another, never while one of them runs.
+    """
 
     def load(self, tensors: Mapping[str, np.ndarray | Tensor]) -> None:
         """Takes new weights whole, or raises WeightsRejected and keeps the old ones."""

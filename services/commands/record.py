@@ -141,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
         if not actor.is_simulated:
             # As an actor's loop is: a guard that hears nothing stops the arm.
             be_urgent(actor.niceness)
-        env = make_env(actor, clock)
+        env = make_env(actor, clock, should_stop=lambda: stop.is_set)
         ending.callback(env.close)
         ending.callback(env.stop)
         pad = None if settings.gamepad is None else Gamepad(settings.gamepad)

@@ -160,7 +160,12 @@ def rows_of(arm: Arm, trials: list[Trial]) -> list[Row]:
     if arm.policy == "model":
         versions = {trial.provenance.weights_version for trial in trials}
         rows += [
-            Row(figure=f"{name}: plans not there in time", value=found.num_plans_late, unit=""),
+            Row(
+                figure=f"{name}: plans not there in time",
+                value=found.num_plans_late,
+                unit="",
+                target="0",
+            ),
             Row(figure=f"{name}: steps not planned", value=found.num_fallbacks, unit=""),
             Row(figure=f"{name}: versions of the weights flown", value=len(versions), unit=""),
         ]

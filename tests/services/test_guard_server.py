@@ -316,14 +316,19 @@ def test_the_socket_is_its_owner_s_alone_and_an_old_one_is_replaced(rig: ServerR
     rig.arm().connect()
 
 
-def test_one_peer_too_many_is_turned_away_and_room_is_made_again(rig: ServerRig) -> None:
-    peers = [rig.open() for _ in range(8)]
-    rig.clock.advance(20_000_000)
-    assert rig.ask(pack(Ack())) == b""
-    peers[0].close()
+def test_one_peer_too_many_takes_the_place_of_the_oldest_that_does_not_drive(
+    rig: ServerRig,
+) -> None:
+    loop = rig.open()
+    loop.send(pack(Hello(period_ns=PERIOD_NS, limits=SafetyLimits())))
+    peers = [rig.open() for _ in range(7)]
     rig.clock.advance(20_000_000)
     assert rig.answer(Ack()).is_ok
-    for peer in peers:
+    assert peers[0].recv(10) == b"", "the oldest was hung up on"
+    assert rig.answer(Stop()).is_ok
+    assert rig.guard.fault is not None
+    assert rig.guard.fault.code == "stopped", "the loop was not"
+    for peer in [loop, *peers]:
         peer.close()
 
 

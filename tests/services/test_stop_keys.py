@@ -10,8 +10,20 @@ from collections.abc import Iterator
 import pytest
 
 from services.stop_keys import StopKeys
-from services.terminal import Keyboard
+from services.terminal import Keyboard, KeyPress
 from tests.services.rig import wait_until
+
+
+class CountingKeyboard(Keyboard):
+    """Counts the keys that were taken from it, once whoever took them comes back for more."""
+
+    num_taken = num_given = 0
+
+    def take(self, timeout_s: float = 0.0) -> list[KeyPress]:
+        self.num_taken = self.num_given
+        taken = super().take(timeout_s)
+        self.num_given += len(taken)
+        return taken
 
 
 class Typed:
@@ -21,10 +33,12 @@ class Typed:
         self.master, self.slave = pty.openpty()
         self.now_ns = 0
         self.stops: list[str] = []
-        keyboard = Keyboard(self.slave, now_ns=lambda: self.now_ns)
-        self.keys = StopKeys(lambda: self.stops.append("stop"), keyboard)
+        self.num_typed = 0
+        self.keyboard = CountingKeyboard(self.slave, now_ns=lambda: self.now_ns)
+        self.keys = StopKeys(lambda: self.stops.append("stop"), self.keyboard)
 
     def type(self, text: bytes) -> None:
+        self.num_typed += len(text)
         os.write(self.master, text)
 
     def ask(self) -> threading.Thread:
@@ -58,11 +72,20 @@ def test_enter_answers_and_is_no_stop_while_it_is_held(
     wait_until(lambda: "ready?" in capsys.readouterr().out)
     typed.type(b"w")  # of no meaning while nothing moves
     wait_until(lambda: typed.type(b"\r") is None and not asking.is_alive())
-    typed.now_ns = 900_000_000
-    typed.type(b"\r\r")
+    again = typed.ask()
+    wait_until(lambda: "ready?" in capsys.readouterr().out)
+    for ms in (500, 530, 560, 600):  # as a terminal repeats it
+        typed.now_ns = ms * 1_000_000
+        typed.type(b"\r")
+        wait_until(lambda: typed.keyboard.num_taken == typed.num_typed)
     assert typed.stops == []
+    assert again.is_alive(), "an Enter that is still held does not answer the next question"
+    typed.now_ns = 2_000_000_000
+    typed.type(b"\r")
+    again.join(20.0)
+    assert not again.is_alive()
     typed.now_ns = 3_000_000_000
-    typed.type(b"w")
+    typed.type(b"\r")
     wait_until(lambda: typed.stops == ["stop"])
 
 
