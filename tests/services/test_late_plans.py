@@ -15,7 +15,7 @@ from robot.fakes import make_counting_env
 from robot.faulty_camera import CameraTrouble
 from services.overseer import Nobody, Wish
 from services.pilot import RandomChoice
-from services.planning import Planned, PlanningThread, Question
+from services.planning import Planned, PlanningStuck, PlanningThread, Question
 from services.trial_run import TrialLimits
 from tests.services.trial_bench import (
     HOLD,
@@ -38,10 +38,12 @@ class LatePilot:
     def __init__(self) -> None:
         self.num_plans = 0
         self.num_resets = 0
+        self.is_busy = False
         self.uncertainty: Callable[[int], float] = lambda k: 0.1
         self.tell: Callable[[int], None] = lambda k: None
 
     def reset(self) -> None:
+        assert not self.is_busy, "reset under a plan that is being made"
         self.num_resets += 1
 
     def act(self, observation: Mapping[str, np.ndarray], *, is_eval: bool) -> RandomChoice:
@@ -74,10 +76,13 @@ class PlanningBeside:
         began_ns = self._clock.now_ns()
         self._ready_ns = began_ns + round(self._plan_ms.get(self._num_begun, 0.0) * MS)
         self._num_begun += 1
+        assert isinstance(question.pilot, LatePilot)
+        self._pilot = question.pilot
         answer = question.answer(self._clock)
         self._answer = Planned(
             choice=answer.choice, rest=answer.rest, began_ns=began_ns, ended_ns=self._ready_ns
         )
+        self._pilot.is_busy = True
 
     def wait(self, until_ns: int | None) -> Planned | None:
         until_ns = self._ready_ns if until_ns is None else until_ns
@@ -85,7 +90,11 @@ class PlanningBeside:
         if until_ns < self._ready_ns:
             return None
         answer, self._answer = self._answer, None
+        self._pilot.is_busy = False
         return answer
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        return function()
 
     def close(self) -> None: ...
 
@@ -191,6 +200,19 @@ def test_a_planner_that_is_always_late_ends_the_trial(bench: Bench) -> None:
     np.testing.assert_array_equal(np.diff(steps["t_scheduled_ns"]), PERIOD_NS)
 
 
+def test_holds_for_stale_frames_do_not_make_a_planner_that_hangs_look_in_time(
+    bench: Bench,
+) -> None:
+    frozen = [read for read in range(1, 41) if read % 8 >= 4]
+    troubles = dict.fromkeys(frozen, CameraTrouble.FREEZE)
+    bench.env = make_counting_env(bench.clock, max_steps=40, camera_troubles=troubles)
+    steps = run_late(bench, {2: 9000.0})
+    trial = bench.trial()
+    assert trial.outcome is Outcome.ABORTED
+    assert "10 deadlines missed in a row" in trial.abort_reason
+    assert (steps["fallback"] == HOLD).sum() > 10, "there were other holds between them"
+
+
 def test_a_late_plan_that_is_not_finite_latches(bench: Bench) -> None:
     pilot = LatePilot()
     pilot.uncertainty = lambda k: np.nan if k == 2 else 0.1
@@ -243,6 +265,24 @@ def test_the_pilot_is_not_given_back_before_its_plan_is_there(bench: Bench) -> N
     assert bench.trial().num_steps == 3
     assert not planning.is_busy
     assert bench.clock.now_ns() >= 5200 * MS
+
+
+def test_a_plan_that_never_ends_ends_the_loop_after_its_trial_was_written(bench: Bench) -> None:
+    assert isinstance(bench.clock, SimulatedClock)
+    bench.planning = PlanningBeside(bench.clock, {2: 1e9})
+    bench.limits = TrialLimits(max_missed_in_a_row=3)
+    with pytest.raises(PlanningStuck, match="a plan does not end"):
+        bench.run(LatePilot())
+    assert bench.trial().outcome is Outcome.ABORTED
+    assert bench.clock.now_ns() < 15_000 * MS
+
+
+def test_how_long_the_longest_plan_took_is_told_also_if_it_was_late(bench: Bench) -> None:
+    assert isinstance(bench.clock, SimulatedClock)
+    bench.planning = PlanningBeside(bench.clock, {1: 40.0, 2: 130.0})
+    result = bench.run(LatePilot())
+    assert result.summary.longest_plan_ms == 130.0
+    assert "longest_plan_ms=130.0" in str(result.summary)
 
 
 class StuckPilot(LatePilot):
@@ -329,3 +369,9 @@ def test_what_the_pilot_raises_is_raised_where_its_answer_is_waited_for(
         bench.run(pilot)
     thread.begin(Question(pilot=pilot, fields={}, is_eval=True))
     assert thread.wait(None) is not None, "the thread goes on"
+
+
+def test_what_is_called_there_runs_in_the_thread_of_the_plans(thread: PlanningThread) -> None:
+    assert thread.call(lambda: threading.current_thread().name) == "planning"
+    with pytest.raises(ZeroDivisionError):
+        thread.call(lambda: 1 / 0)

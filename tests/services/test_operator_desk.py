@@ -9,10 +9,11 @@ from protos.trial import RobotSpec
 from robot.gamepad import BUTTONS
 from robot.observation import make_spec
 from robot.teleop import PadState, TeleopConfig
-from services.operator_desk import Desk
+from services.operator_desk import Desk, DeskThread
 from services.overseer import Verdict, unpack_command
 from services.ring_control import PAGE_BYTES, Control, LoopState
 from services.terminal import ESCAPE, GONE, KeyPress
+from tests.services.rig import wait_until
 
 S = 1_000_000_000
 SPEC: RobotSpec = make_spec(
@@ -132,6 +133,55 @@ def test_on_the_way_to_the_start_a_key_that_holds_stops_the_arm(key: str) -> Non
     bench.press(key, after_s=1.0)
     assert bench.asked == ["stop"]
     assert bench.desk.is_ended
+
+
+@pytest.mark.parametrize(("gap_s", "num"), [(0.7, 1), (0.4, 2), (0.2, 2)])
+def test_on_the_way_to_the_start_hammering_the_key_that_began_it_stops_the_arm(
+    gap_s: float, num: int
+) -> None:
+    bench = Bench()
+    bench.enter(LoopState.WAITING_FOR_OPERATOR)
+    bench.press("space", after_s=1.0)
+    bench.control.trial_number += 1
+    bench.enter(LoopState.IN_TRIAL)
+    for _ in range(num):
+        assert bench.asked == []
+        bench.press("space", after_s=gap_s)
+    assert bench.asked == ["stop"]
+
+
+@pytest.mark.parametrize("key", ["q", GONE])
+def test_an_end_does_not_take_the_stop_away(key: str) -> None:
+    bench = Bench()
+    bench.begin_trial()
+    bench.press(key)
+    bench.press("y", ESCAPE, after_s=0.1)
+    bench.press(ESCAPE, after_s=0.1)
+    assert bench.asked == ["end", "stop"]
+    assert bench.verdict == (0, 0)
+
+
+class BrokenKeyboard:
+    """Hands out no keys but an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def take(self, timeout_s: float) -> list[KeyPress]:
+        del timeout_s
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"), [(OSError("the terminal is gone"), "end"), (ValueError("a bug"), "stop")]
+)
+def test_a_desk_that_breaks_ends_the_program_and_a_bug_of_ours_stops_the_arm(
+    error: Exception, asked: str
+) -> None:
+    bench = Bench()
+    with DeskThread(bench.desk, BrokenKeyboard(error)):  # type: ignore[arg-type]
+        wait_until(lambda: bench.asked != [])
+    assert bench.asked == [asked]
 
 
 def test_the_stop_button_of_a_gamepad_stops_the_arm() -> None:

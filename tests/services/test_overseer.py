@@ -14,6 +14,7 @@ from protos.trial import FALLBACK_CODES, Fallback, Outcome, Trial
 from robot.clock import SimulatedClock
 from robot.fakes import make_counting_env
 from services.overseer import (
+    DEAF_NS,
     SILENT_NS,
     ControlOverseer,
     Verdict,
@@ -268,6 +269,17 @@ def test_a_command_that_is_not_renewed_becomes_a_hold_and_stays_the_person_s() -
     silent = overseer.look().command
     assert silent is not None
     assert silent.tolist() == [0.0, 0.0]
+
+
+def test_where_a_person_watches_the_arm_holds_while_nobody_reads_their_keys() -> None:
+    control, overseer, now_ns = make_overseer()
+    control.operator_beat_ns = now_ns[0]
+    now_ns[0] += DEAF_NS
+    assert overseer.look() == Wish()
+    now_ns[0] += 1
+    assert overseer.look() == Wish(is_paused=True)
+    control.operator_beat_ns = now_ns[0]
+    assert overseer.look() == Wish()
 
 
 def test_a_word_about_another_trial_is_none_about_this_one() -> None:
