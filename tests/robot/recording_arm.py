@@ -174,3 +174,19 @@ class RecordingArm:
         vx, vy, vz = vx + change_x * factor, vy + change_y * factor, vz + change_z * factor
         self._velocity = (vx, vy, vz)
         self.place = (x + vx * seconds, y + vy * seconds, z + vz * seconds)
+
+
+class TellingArm(RecordingArm):
+    """An arm whose controller says whether it stopped."""
+
+    is_stop_confirmed = True
+    is_deaf = False
+    """It confirms no stop."""
+    error: Exception | None = None
+    """What a stop raises, once it was sent."""
+
+    def stop(self, cause: RobotFault | None = None) -> None:
+        super().stop(cause)
+        self.is_stop_confirmed = not self.is_deaf
+        if self.error is not None:
+            raise self.error

@@ -557,6 +557,23 @@ def test_a_tool_that_does_not_point_down_at_the_start_is_a_fault(rig: GuardRig):
     again.reset(START)
 
 
+@pytest.mark.parametrize("rotation_rad", [(math.pi - 0.12, 0.0, 0.0), (math.pi, 0.12, 1.0)])
+def test_a_tilted_tool_is_not_led_anywhere(rig: GuardRig, rotation_rad):
+    rig.guard.connect()
+    rig.real.rotation_rad = rotation_rad
+    place = rig.real.place
+    arm = rig.make_arm()
+    arm.connect()
+    with pytest.raises(RobotFault) as caught:
+        arm.reset(dataclasses.replace(START, position_m=moved(y=0.1)))
+    assert caught.value.code == "tilted"
+    assert rig.faults.stored is not None
+    assert rig.faults.stored.code == "tilted"
+    rig.clock.advance(30 * PERIOD_NS)
+    assert [entry.kind for entry in rig.record] == ["stop"]
+    assert rig.real.place == place
+
+
 def test_an_arm_that_does_not_arrive_is_a_fault(rig: GuardRig):
     rig.guard.connect()
     rig.real.speed_m_s = 0.0

@@ -10,9 +10,13 @@ import pytest
 
 from robot.clock import MonotonicClock
 from robot.doubles.xarm_frames import Register
-from robot.interfaces import RobotFault, StartPose, ToolTarget
+from robot.doubles.xarm_server import XArmController
+from robot.interfaces import NOT_CONFIRMED, ConfirmingArm, RobotFault, StartPose, ToolTarget
+from robot.xarm import XArm
+from robot.xarm_lines import XArmLines
 from robot.xarm_reset import ResetWay
 from tests.robot.xarm_rig import connected_arm
+from tests.services.rig import wait_until
 
 POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
 GOAL = ToolTarget(position_m=(0.45, 0.0, 0.20), gripper_opening=1.0)
@@ -253,3 +257,71 @@ def test_a_reset_that_does_not_arrive_is_stopped():
         assert code_of(arm.reset, far) == "reset_timeout"
         assert controller.machine.state == 4
         assert code_of(arm.reset, far) == "reset_timeout"
+
+
+def test_a_stop_that_hangs_is_not_confirmed_and_one_that_is_sent_again_is():
+    with connected_arm(has_gripper=False) as (arm, controller, _):
+        assert isinstance(arm, ConfirmingArm)
+        arm.reset(POSE)
+        controller.faults.is_mute = True
+        arm.stop()
+        assert not arm.is_stop_confirmed
+        assert code_of(arm.command, GOAL) == "stop_not_confirmed"
+        assert arm.fault is not None
+        assert arm.fault.message == NOT_CONFIRMED
+        controller.faults.is_mute = False
+        arm.stop()
+        assert arm.is_stop_confirmed
+        assert code_of(arm.command, GOAL) == "stop_not_confirmed"
+
+
+def met_by_a_command(arm: XArm, controller: XArmController) -> None:
+    controller.faults.error(31)
+    code_of(arm.command, GOAL)
+
+
+def met_by_a_look(arm: XArm, controller: XArmController) -> None:
+    controller.faults.is_mute = True
+    arm.state()
+    controller.faults.is_mute = False
+
+
+def met_by_the_gripper(arm: XArm, controller: XArmController) -> None:
+    controller.faults.gripper_error(11)
+    wait_until(lambda: arm.fault is not None)
+
+
+@pytest.mark.parametrize("meet", [met_by_a_command, met_by_a_look, met_by_the_gripper])
+def test_the_arm_is_stopped_before_the_controller_is_asked_for_its_error(meet, monkeypatch):
+    calls: list[str] = []
+
+    def noted(name: str):
+        original = getattr(XArmLines, name)
+
+        def call(self: XArmLines, *arguments):
+            calls.append(name)
+            return original(self, *arguments)
+
+        return call
+
+    has_gripper = meet is met_by_the_gripper
+    with connected_arm(command_timeout_s=0.2, has_gripper=has_gripper) as (arm, controller, _):
+        arm.reset(POSE)
+        for name in ("stop", "error_or"):
+            monkeypatch.setattr(XArmLines, name, noted(name))
+        meet(arm, controller)
+        assert arm.fault is not None
+        assert calls == ["stop", "error_or"]
+
+
+def test_a_controller_that_is_slow_to_name_its_error_gets_the_stop_before_that():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        controller.machine.received.clear()
+        controller.faults.reply_delay_s = 0.1
+        controller.faults.gripper_error(11)
+        wait_until(lambda: arm.fault is not None)
+        with controller.machine.lock:
+            asked = [each.register for each in controller.machine.received]
+        controller.faults.reply_delay_s = 0.0
+        assert asked.index(Register.SET_STATE) < asked.index(Register.GET_ERROR)

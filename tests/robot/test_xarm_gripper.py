@@ -189,6 +189,27 @@ def test_a_thread_that_died_is_a_fault_and_is_started_again(made: Made):
     assert gripper.fault is None
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_stands_though_whoever_was_told_of_it_broke():
+    api, told = BrokenApi(), []
+
+    def break_down(fault: RobotFault) -> None:
+        told.append(fault)
+        raise ValueError("a bug of whoever is told")
+
+    gripper = XArmGripper(api, XArmConfig(gripper_poll_s=0.01), SimulatedClock(), break_down)
+    gripper.start()
+    api.error = OSError("no socket")
+    wait_until(lambda: all(thread.name != "xarm-gripper" for thread in threading.enumerate()))
+    assert told[0].code == "sdk_error"
+    assert gripper.fault is not None
+    api.error = None
+    gripper.repair()
+    gripper.start()
+    assert gripper.fault is None
+    gripper.close()
+
+
 def test_a_fault_that_comes_while_another_is_being_cleared_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ):

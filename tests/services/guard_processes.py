@@ -84,8 +84,9 @@ class GuardProcess:
 
         def is_moving() -> bool:
             assert loop.poll() is None
-            rows = [e for e in self.record()[before:] if e.kind == "command"]
-            return len(rows) >= 8
+            rows = self.record()[before:]
+            num_commands = [e.kind for e in rows].count("command")
+            return num_commands >= 8 and rows[-1].speed_m_s > 0.08
 
         wait_until(is_moving)
         return loop

@@ -17,12 +17,13 @@ from services.actor_folder import ActorFolder
 from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
 from services.kept_guard import KeptGuard
 from services.process import CannotStart, ExitCode
-from tests.services.rig import wait_until
+from tests.services.rig import is_gone, wait_until
 
 # Says that it serves, and waits.
 SERVING = "import pathlib, signal; pathlib.Path({socket!r}).touch(); signal.pause()"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SERVING
 POLITE = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); " + SERVING
+REFUSING = POLITE.replace("exit(0)", "exit(3)")
 
 
 class Stage:
@@ -128,6 +129,27 @@ def test_the_first_fault_stays(stage: Stage) -> None:
 def test_a_guard_asked_to_end_leaves_no_fault(stage: Stage) -> None:
     stage.serving(POLITE).stop()
     assert stage.latched() is None
+    assert not (stage.folder.run / "guard.pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "fault"),
+    [
+        (SERVING, signal.SIGKILL, "guard_died"),
+        (POLITE, signal.SIGTERM, None),
+        (REFUSING, signal.SIGTERM, None),
+    ],
+    ids=["killed", "ended", "cannot start"],
+)
+def test_an_end_that_nobody_saw_before_it_was_asked_to_end_counts_the_same(
+    stage: Stage, line: str, number: int, fault: str | None
+) -> None:
+    guard = stage.serving(line)
+    pid = int((stage.folder.run / "guard.pid").read_text())
+    stage.kill(number)
+    wait_until(lambda: is_gone(pid))
+    guard.stop()
+    assert stage.latched() == fault
     assert not (stage.folder.run / "guard.pid").exists()
 
 

@@ -24,6 +24,8 @@ def lines() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
     level = root.level
+    # A test before may have left it on, and pytest has put back what it replaces since.
+    logging.captureWarnings(capture=False)
     handler = configure_logging("test", stream=stream)
     yield stream
     root.removeHandler(handler)

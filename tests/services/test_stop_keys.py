@@ -71,7 +71,9 @@ def test_enter_answers_and_is_no_stop_while_it_is_held(
     asking = typed.ask()
     wait_until(lambda: "ready?" in capsys.readouterr().out)
     typed.type(b"w")  # of no meaning while nothing moves
-    wait_until(lambda: typed.type(b"\r") is None and not asking.is_alive())
+    typed.type(b"\r")
+    asking.join(20.0)
+    assert not asking.is_alive()
     again = typed.ask()
     wait_until(lambda: "ready?" in capsys.readouterr().out)
     for ms in (500, 530, 560, 600):  # as a terminal repeats it
