@@ -235,10 +235,11 @@ class Guard:
             self._guarded(self._do_what_is_due)
 
     def shut_down(self) -> None:
-        """Stops the arm and lets go of it; what is latched stays on disk, a mere end does not."""
+        """Stops the arm and lets go of it; what is latched stays on disk. A mere end is not latched
+        unless an arm that moved does not confirm its stop."""
         try:
-            if self._is_connected:
-                self._arm.stop()
+            if self._is_connected and not self._stopping.stop() and self.is_moving:
+                self._latch(RobotFault("stop_not_confirmed", "the guard was asked to end"))
         finally:
             self._is_connected = False
             self._arm.close()

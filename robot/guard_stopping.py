@@ -10,7 +10,7 @@ from robot.interfaces import Arm, ConfirmingArm
 logger = logging.getLogger(__name__)
 
 _AGAIN_NS = 1_000_000_000
-"""Time between two attempts: a controller that does not answer keeps the guard for 0.2 s each."""
+"""Time between two attempts: a controller that does not answer keeps the guard for 0.4 s each."""
 
 
 class Stopping:

@@ -286,7 +286,7 @@ class RealSenseCamera:
             if not self._closing.is_set():
                 self._open()
                 self._trouble = f"The stream had died, {attempt} is under way"
-        except (RobotFault, RuntimeError) as fault:
+        except RuntimeError as fault:  # a RobotFault, or what the SDK raises
             self._trouble = f"The stream had died, {attempt} has failed: {fault}"
             self._give_up_s = 0.0
 

@@ -44,7 +44,7 @@ class XArm:
         self._gripper: XArmGripper | None = None
         self._measured: Measured | None = None
         self._opening = 1.0
-        self._is_wanted = False
+        self._is_wanted = self._is_failing = False
         self.is_stop_confirmed = True
         """Whether the controller took the last stop, or stands still for an error of its own."""
 
@@ -119,6 +119,8 @@ class XArm:
         """Sends a target with a change of speed of its own; as `command` else."""
         lines = self._check_ready()
         self._check_target(target.position_m, target.gripper_opening)
+        if self._is_failing:
+            return  # the gripper's thread has stopped the arm; why, the next look tells
         self._send(lines, target.position_m, self._config.speed_m_s, deceleration_m_s2)
         # A stop may have come while the answer was awaited.
         self._raise_if_latched()
@@ -128,12 +130,10 @@ class XArm:
         """Stops arm and gripper on connections of their own, so that no slow answer holds it up,
         and latches."""
         self._halt()
-        if self.is_stop_confirmed:
-            # Asked for, and not by what is wrong with the arm: whoever asked says why.
-            fault = cause or RobotFault("stopped", "motion was stopped")
-            self._latch(fault, level=logging.INFO)
-        else:
+        if not self.is_stop_confirmed:
             self._latch(RobotFault("stop_not_confirmed", NOT_CONFIRMED))
+        # Asked for, and not by what is wrong with the arm: whoever asked says why.
+        self._latch(cause or RobotFault("stopped", "motion was stopped"), level=logging.INFO)
 
     def clear_fault(self) -> None:
         """Clears the controller's error on a person's behalf, and sets everything up again.
@@ -199,7 +199,7 @@ class XArm:
                 self._fail(fault, lines)
             return
         self._measured = measured
-        if self._fault is not None:
+        if self._fault is not None or self._is_failing:
             return
         fault = state_fault(measured.state)
         if self._gripper is not None and self._gripper.fault is not None:
@@ -258,9 +258,8 @@ class XArm:
         turns = zip(self.state().rotation_rad, TOOL_DOWN_RAD, strict=True)
         worst = max(abs(math.remainder(turn - wished, math.tau)) for turn, wished in turns)
         if worst > self._config.rotation_tolerance_rad:
-            raise self._fail(
-                RobotFault("reset_rotation", f"the tool is {worst:.3f} rad off straight down")
-            )
+            text = f"the tool is {worst:.3f} rad off straight down"
+            raise self._fail(RobotFault("reset_rotation", text))
 
     def _check_ready(self) -> XArmLines:
         self._raise_if_latched()
@@ -279,19 +278,20 @@ class XArm:
             raise self._fault.again()
 
     def _fail(self, fault: RobotFault, lines: XArmLines | None = None) -> RobotFault:
-        """Stops arm and gripper, latches the fault, or the error that `lines` then tell of, and
-        returns what to raise."""
+        """Stops the arm, latches the fault or the error that `lines` tell of; what to raise."""
+        self._is_failing = True
         self._halt()
-        if lines is not None:
-            fault = lines.error_or(fault)
+        fault = fault if lines is None else lines.error_or(fault)
         self._latch(fault)
+        self._is_failing = False
         return fault.again()
 
     def _halt(self) -> None:
         lines, gripper = self._lines, self._gripper
         if gripper is not None:
             gripper.hold()
-        self.is_stop_confirmed = lines is None or lines.stop()
+        # Without a connection an arm that there was one to may be on its way.
+        self.is_stop_confirmed = not self._is_wanted if lines is None else lines.stop()
 
     def _latch(self, fault: RobotFault, *, level: int = logging.ERROR) -> None:
         with self._latching:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 STOP_S = 10.0
 """A guard that connects to its arm right now hears of its end only after that."""
 _LOOK_S = 0.02
+_TOO_EARLY = -signal.SIGTERM
+"""How a guard ends that is asked to before it hears signals, and so before it has an arm."""
 
 
 def command(run_file: Path) -> list[str]:
@@ -106,7 +108,7 @@ class KeptGuard:
             logger.error("event=killed process=guard")
             self._process.kill()
             self._latch("the guard did not end when asked to, see to the arm")
-        elif (code := self._process.last_code) not in (None, ExitCode.CANNOT_START):
+        elif (code := self._process.last_code) not in (None, ExitCode.CANNOT_START, _TOO_EARLY):
             # It may have died long before it was asked, and whoever it served has only just seen.
             self._latch_end(code)
 

@@ -41,7 +41,7 @@ class KeptProcess:
         self._pause_s = _FIRST_PAUSE_S
         self._start_at_s: float | None = 0.0
         self.last_code: int | None = None
-        """How it ended when it did last; None before that."""
+        """How it ended, if `wait` was the first to see that; else None."""
 
     def keep(self) -> int | None:
         """Starts it if that is due; returns how it ended if it just has, else None."""
@@ -51,7 +51,6 @@ class KeptProcess:
             return None
         code = self._process.poll()
         if code is not None:
-            self.last_code = code
             self._forget()
         return code
 

@@ -127,3 +127,17 @@ def test_a_guard_that_is_not_connected_cannot_confirm_a_stop():
     assert rig.record == [], "there is nobody to be told"
     assert rig.guard.fault is not None
     assert str(rig.guard.fault) == "collision: C31"
+
+
+@pytest.mark.parametrize("is_deaf", [True, False])
+def test_an_end_in_motion_is_latched_only_if_the_arm_does_not_confirm_its_stop(is_deaf: bool):
+    rig = TellingRig()
+    drive = Drive(rig)
+    drive.send(moved(y=0.01))
+    drive.tick()
+    assert rig.guard.phase is Phase.MOVING
+    rig.real.is_deaf = is_deaf
+    rig.guard.shut_down()
+    stored = rig.faults.load()
+    assert (stored is not None and stored.code == "stop_not_confirmed") is is_deaf
+    assert len(rig.stops_ns()) >= 1

@@ -325,3 +325,40 @@ def test_a_controller_that_is_slow_to_name_its_error_gets_the_stop_before_that()
             asked = [each.register for each in controller.machine.received]
         controller.faults.reply_delay_s = 0.0
         assert asked.index(Register.SET_STATE) < asked.index(Register.GET_ERROR)
+
+
+def test_a_stop_without_a_connection_to_send_it_on_is_not_confirmed():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        controller.faults.refuse_connections()
+        with pytest.raises(RobotFault):
+            arm.command(GOAL)
+        assert not arm.is_stop_confirmed
+        with pytest.raises(RobotFault, match="not_connected"):
+            arm.clear_fault()
+        arm.stop()
+        assert not arm.is_stop_confirmed
+
+
+def test_a_command_between_the_stop_and_its_fault_does_not_take_the_fault_s_name(monkeypatch):
+    is_stopped, is_tried = threading.Event(), threading.Event()
+    error_or = XArmLines.error_or
+
+    def slow_error_or(lines: XArmLines, fault: RobotFault) -> RobotFault:
+        if threading.current_thread().name == "xarm-gripper":
+            is_stopped.set()
+            is_tried.wait(10.0)
+        return error_or(lines, fault)
+
+    with connected_arm() as (arm, controller, _):
+        arm.reset(POSE)
+        monkeypatch.setattr(XArmLines, "error_or", slow_error_or)
+        controller.faults.gripper_error(11)
+        assert is_stopped.wait(10.0)
+        num_motions = len(controller.machine.motions)
+        arm.command(GOAL)
+        arm.state()
+        is_tried.set()
+        num_sent = len(controller.machine.motions) - num_motions
+        wait_until(lambda: arm.fault is not None)
+        assert (arm.fault.code, num_sent) == ("gripper_error", 0)

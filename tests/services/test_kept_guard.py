@@ -179,3 +179,23 @@ def test_whoever_waits_for_it_hears_that_it_serves_ended_or_takes_too_long(stage
         with pytest.raises(CannotStart, match=why):
             mute.wait_until_serving(timeout_s, should_stop=lambda is_asked=is_asked: is_asked)
         mute.stop()
+
+
+def test_a_guard_asked_to_end_while_it_still_starts_is_no_fault(stage: Stage) -> None:
+    # As python is, while it imports: no handler of signals yet, and no arm was ever touched.
+    guard = stage.guard("import signal; signal.pause()")
+    assert guard.look() is None
+    guard.stop()
+    assert stage.latched() is None
+
+
+def test_a_fault_that_a_person_cleared_is_not_latched_again_by_the_end(stage: Stage) -> None:
+    guard = stage.serving(SERVING)
+    pid = int((stage.folder.run / "guard.pid").read_text())
+    stage.kill(signal.SIGKILL)
+    wait_until(lambda: is_gone(pid))
+    stage.end_of(guard)
+    assert stage.latched() == "guard_died"
+    stage.faults.clear()
+    guard.stop()
+    assert stage.latched() is None
