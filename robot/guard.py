@@ -218,7 +218,6 @@ class Guard:
         except (RobotFault, OSError) as error:
             raise AckRefused(f"{fault.code} cannot be cleared yet: {error}") from error
         self._watch.forget()
-        self._stopping = Stopping(self._arm, self._clock)
         self._phase = Phase.IDLE
         self._num_acks += 1
         return fault

@@ -70,6 +70,16 @@ class ServerRig:
         self.arms.append(arm)
         return arm
 
+    def drive(self) -> GuardedArm:
+        """Returns the arm of a loop that moves it."""
+        arm = self.arm()
+        arm.connect()
+        arm.reset(START)
+        arm.command(ToolTarget(position_m=(0.41, 0.0, 0.12), gripper_opening=0.6))
+        self.clock.advance(20_000_000)
+        assert self.guard.phase is Phase.MOVING
+        return arm
+
     def open(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         made.settimeout(0.0)
@@ -135,13 +145,7 @@ def rig() -> Iterator[ServerRig]:
 @pytest.fixture
 def driving(rig: ServerRig) -> GuardedArm:
     """A loop that moves the arm."""
-    arm = rig.arm()
-    arm.connect()
-    arm.reset(START)
-    arm.command(ToolTarget(position_m=(0.41, 0.0, 0.12), gripper_opening=0.6))
-    rig.clock.advance(20_000_000)
-    assert rig.guard.phase is Phase.MOVING
-    return arm
+    return rig.drive()
 
 
 def nonsense() -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from robot.guard_link import SocketLink
 from robot.guard_messages import Ack, Answer, Phase, Stop
 from robot.guard_wire import pack
 from robot.guarded_arm import GuardedArm
-from robot.interfaces import NOT_CONFIRMED, ResetAbandoned, RobotFault, StartPose, ToolTarget
+from robot.interfaces import NOT_CONFIRMED, ResetAbandoned, RobotFault, StartPose
 from robot.safety import SafetyLimits
 from services.guard_server import GuardServer
 from tests.robot.guard_rig import LIMITS, PERIOD_NS
@@ -65,13 +65,7 @@ def rig() -> Iterator[StopsRig]:
 @pytest.fixture
 def driving(rig: StopsRig) -> GuardedArm:
     """A loop that moves the arm."""
-    arm = rig.arm()
-    arm.connect()
-    arm.reset(START)
-    arm.command(ToolTarget(position_m=(0.41, 0.0, 0.12), gripper_opening=0.6))
-    rig.clock.advance(20 * MS)
-    assert rig.guard.phase is Phase.MOVING
-    return arm
+    return rig.drive()
 
 
 def test_a_person_hears_that_the_arm_did_not_confirm_their_stop(
