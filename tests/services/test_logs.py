@@ -6,7 +6,6 @@ import io
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,17 +19,10 @@ from services.logs import (
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines() -> io.StringIO:
     stream = io.StringIO()
-    root = logging.getLogger()
-    level = root.level
-    # A test before may have left it on, and pytest has put back what it replaces since.
-    logging.captureWarnings(capture=False)
-    handler = configure_logging("test", stream=stream)
-    yield stream
-    root.removeHandler(handler)
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+    configure_logging("test", stream=stream)
+    return stream
 
 
 def test_line_says_when_how_bad_who_and_what(lines: io.StringIO) -> None:
@@ -83,11 +75,10 @@ def test_traceback_is_kept_and_every_line_of_it_has_the_priority() -> None:
 
 def test_configuring_again_does_not_double_the_lines(lines: io.StringIO) -> None:
     second = io.StringIO()
-    handler = configure_logging("again", stream=second)
+    configure_logging("again", stream=second)
     logging.getLogger("x").info("event=once")
     assert lines.getvalue() == ""
     assert second.getvalue().count("event=once") == 1
-    logging.getLogger().removeHandler(handler)
 
 
 def test_warnings_are_logged(lines: io.StringIO) -> None:
@@ -112,8 +103,8 @@ class _Stalled(io.StringIO):
 def test_in_the_background_a_stalled_reader_keeps_nobody_waiting() -> None:
     stream = _Stalled()
     root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
     handler = configure_logging("test", stream=stream)
+    handlers = root.handlers[:]
     with logging_in_background(handler):
         for number in range(1500):
             logging.getLogger("x").info("event=line number=%d", number)
@@ -121,10 +112,6 @@ def test_in_the_background_a_stalled_reader_keeps_nobody_waiting() -> None:
         while stream.getvalue().count("\n") < 1000:
             threading.Event().wait(0.01)
         logging.getLogger("x").info("event=last")
-    assert handler in root.handlers
-    root.removeHandler(handler)
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
     assert root.handlers == handlers
     lines = stream.getvalue().splitlines()
     assert "event=line number=999" in lines[999]
