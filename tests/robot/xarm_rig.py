@@ -61,7 +61,7 @@ def make_controller(
 def config_for(controller: XArmController, **changes: Any) -> XArmConfig:
     """Returns a driver's configuration that leads to the double, patient with a busy machine."""
     ports = controller.ports
-    changes.setdefault("command_timeout_s", 1.0)
+    changes.setdefault("command_timeout_s", 10.0)
     return XArmConfig(
         ip="127.0.0.1",
         ports=XArmPorts(control=ports.control, rich=ports.rich, real=ports.real),
