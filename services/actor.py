@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.actor_config import ActorConfig, ActorRun
-from services.actor_desk import desk_of, with_operator
+from services.actor_desk import desk_of, with_attendance
 from services.actor_folder import ActorFolder
 from services.actor_robot import robot_spec
 from services.config import load
@@ -249,7 +249,7 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
         stop = StopSignals()
         stop.install()
     with ActorFolder(config.spool) as folder:
-        config = with_operator(dataclasses.replace(config, spool=folder.root))
+        config = with_attendance(dataclasses.replace(config, spool=folder.root))
         found = folder.recover(config.reserve_bytes)
         try:
             ring = Ring.create(folder.ring_path, robot_spec(config), num_trials=config.ring_trials)

@@ -77,7 +77,7 @@ class ActorConfig:
     exit_when_done: bool = False
     """End after the last trial, once the learner has them all or `upload_wait_s` has passed."""
 
-    operator: bool | None = None
+    is_attended: bool | None = None
     """A person at this terminal lets trials begin, judges them and may take over; needs `real`
     pace. None is yes for a real arm started from a terminal, else no."""
     teleop: TeleopConfig = field(default_factory=TeleopConfig)
@@ -139,8 +139,8 @@ class ActorConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not -20 <= self.niceness <= 19:
             raise ValueError(f"niceness must be -20 .. 19, got {self.niceness}")
-        if self.operator and self.pace != "real":
-            raise ValueError(f"operator needs pace real, got {self.pace}")
+        if self.is_attended and self.pace != "real":
+            raise ValueError(f"is_attended needs pace real, got {self.pace}")
         if self.ring_trials < 2:
             raise ValueError(f"ring_trials must be at least 2, got {self.ring_trials}")
         if self.reserve_bytes < 0:

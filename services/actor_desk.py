@@ -13,12 +13,12 @@ from services.process import StopSignals
 from services.ring_memory import Ring
 
 
-def with_operator(config: ActorConfig) -> ActorConfig:
-    """Returns the configuration with `operator` decided: a real arm at a terminal has one."""
-    if config.operator is not None:
+def with_attendance(config: ActorConfig) -> ActorConfig:
+    """Returns the configuration with `is_attended` decided: a real arm at a terminal has one."""
+    if config.is_attended is not None:
         return config
     has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return dataclasses.replace(config, operator=not config.is_simulated and has_terminal)
+    return dataclasses.replace(config, is_attended=not config.is_simulated and has_terminal)
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def desk_of(config: ActorConfig, run_folder: Path, ring: Ring, stop: StopSignals
     """Keeps the person's desk, if there is a person, while the block lasts.
 
     Args:
-        config: With `operator` decided.
+        config: With `is_attended` decided.
         run_folder: Where the guard works.
         ring: Whose words the loop reads.
         stop: Asked when the person ends it.
@@ -34,7 +34,7 @@ def desk_of(config: ActorConfig, run_folder: Path, ring: Ring, stop: StopSignals
     Raises:
         NotATerminal: There shall be a person, and nobody can type.
     """
-    if not config.operator:
+    if not config.is_attended:
         yield
         return
     # Loaded for a person only.

@@ -111,7 +111,7 @@ class TrialSeries:
 
     def _make_overseer(self) -> Overseer:
         size = self._ring.spec.action_size
-        return ControlOverseer(self._control, size) if self._config.operator else Nobody()
+        return ControlOverseer(self._control, size) if self._config.is_attended else Nobody()
 
     def should_stop(self) -> bool:
         """Whether to end now, in the middle of a trial if need be."""

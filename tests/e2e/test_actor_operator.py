@@ -29,7 +29,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
     """An actor at a simulated arm that draws its actions, with a person and without a learner."""
     shared = ("--learner", NOBODY, "--spool", str(folder / "spool"), "--policy", "random")
     sizes = ("--sim.image-size", "32", "--sim.max-steps", "60", "--max-missed-in-a-row", "1000")
-    others = ("--reserve-bytes", "1000000", "--drain-s", "0", "--operator", "True")
+    others = ("--reserve-bytes", "1000000", "--drain-s", "0", "--is-attended", "True")
     return ["actor", *shared, *sizes, *others, *arguments]
 
 
