@@ -2,12 +2,14 @@
 
 The actor's folder is held meanwhile, so that no actor has the same arm, and every motion goes
 through the guard, which is started here and ended here. A key that is pressed meanwhile stops it.
+SIGTERM, and SIGHUP of a terminal that hangs up, end it in order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,13 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
     """
     address, file = choose_camera(actor, camera_name), limits_file(actor)
     limits, clock = read_limits(file), MonotonicClock()
+
+    def break_off(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
     with contextlib.ExitStack() as ending:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            ending.callback(signal.signal, number, signal.signal(number, break_off))
         folder = ending.enter_context(ActorFolder(actor.spool))
         camera = open_camera(actor, address, clock)
         ending.callback(camera.close)

@@ -71,12 +71,6 @@ def say(text: str) -> None:
     stdout().print(Text(text), soft_wrap=True)
 
 
-def ask(text: str) -> None:
-    """Prints one line and waits until a person presses Enter, or standard input ends."""
-    say(text)
-    sys.stdin.readline()
-
-
 def complain(text: str) -> None:
     """Prints one line on standard error."""
     Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)

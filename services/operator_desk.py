@@ -32,7 +32,9 @@ START = "start"
 _JUDGING = {"y": Verdict.SUCCESS, "n": Verdict.FAILURE, "x": Verdict.DISCARD}
 _AGREEING = {"enter": Verdict.AGREED, START: Verdict.AGREED}
 _BEAT_S = 0.02
-_FRESH_NS = 1_000_000_000
+_QUIET_NS = 1_000_000_000
+"""What lets an arm move counts after so long without that key, and so long after it was asked for.
+"""
 
 
 class Pad(Protocol):
@@ -90,6 +92,7 @@ class Desk:
         self._is_steering = is_always_steering
         self._is_ended = self._is_stopped = False
         self._shown: tuple[int, int] | None = None
+        self._shown_ns, self._is_too_soon_said = now_ns(), False
         self._is_on, self._num_ticks = False, 0
         self._last_ns: dict[str, int] = {}
         self._held = HeldKeys()
@@ -129,7 +132,8 @@ class Desk:
         has_not_counted_yet = state == LoopState.IN_TRIAL and number < control.operator_go
         if (state, number) == self._shown or has_not_counted_yet:
             return
-        self._shown = (state, number)
+        self._shown, self._shown_ns = (state, number), self._now_ns()
+        self._is_too_soon_said = False
         # What was meant for the phase before means nothing in this one.
         self._keys.halt()
         self._is_steering = self._is_always_steering
@@ -141,7 +145,7 @@ class Desk:
 
     def _take(self, press: KeyPress) -> None:
         key = press.key
-        is_fresh = press.t_ns - self._last_ns.get(key, -_FRESH_NS) >= _FRESH_NS
+        quiet_ns = press.t_ns - max(self._shown_ns, self._last_ns.get(key, self._shown_ns))
         self._last_ns[key] = press.t_ns
         is_repeat = self._held.is_repeat(press)
         if key in (ESCAPE, GONE, "q"):
@@ -149,10 +153,14 @@ class Desk:
             return
         state = self._control.loop_state
         if state == LoopState.WAITING_FOR_OPERATOR and key in (HALT, START):
-            # A key that is still held from before does not move an arm with hands around it.
-            if is_fresh:
+            # A key that is still held, or was meant for the trial that has just ended, does not
+            # move an arm with hands around it.
+            if quiet_ns >= _QUIET_NS:
                 self._control.operator_go = self._control.trial_number + 1
-        elif state == LoopState.WAITING_FOR_VERDICT and is_fresh:
+            elif not (is_repeat and self._is_too_soon_said):
+                self._is_too_soon_said = True
+                self._say(desk_texts.TOO_SOON)
+        elif state == LoopState.WAITING_FOR_VERDICT and not is_repeat:
             self._judge({**_JUDGING, **_AGREEING}.get(key))
         elif state == LoopState.IN_TRIAL and self._is_on:
             self._take_in_trial(press)

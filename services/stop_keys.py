@@ -18,7 +18,7 @@ class StopKeys:
     """Stops an arm when a key is pressed or the terminal closes while the `with` block lasts.
 
     A question is answered with Enter, and meanwhile only Escape stops. Without a terminal there are
-    no keys, which is said.
+    no keys, which is said, and nothing can be asked.
 
     Args:
         stop: Stops the arm; called in this object's thread.
@@ -35,10 +35,13 @@ class StopKeys:
         self._done = threading.Event()
 
     def ask(self, text: str) -> None:
-        """Prints one line and waits until a person presses Enter, or stops the arm."""
+        """Prints one line and waits until a person presses Enter, or stops the arm.
+
+        Raises:
+            NotATerminal: Nobody can answer.
+        """
         if not self._has_keys:
-            console.ask(text)
-            return
+            raise NotATerminal(f"a terminal is needed to answer: {text}")
         with self._changed:
             self._is_asking = True
             console.say(text)

@@ -1,9 +1,10 @@
-"""The terminal as a keyboard: every key as it is pressed, and the terminal as it was afterwards.
+r"""The terminal as a keyboard: every key as it is pressed, and the terminal as it was afterwards.
 
-Keys come without Enter and are not shown. Ctrl-C still sends SIGINT. Ctrl-Z and Ctrl-S do nothing:
-a program that moves an arm is not to be suspended by a slip. A thread of its own reads, so nobody
-who asks for keys ever waits for a person. The settings are put back however the block ends, by an
-exception too; only SIGKILL cannot be helped, and `stty sane` mends that.
+Keys come without Enter and are not shown; what was typed before the block is thrown away. Ctrl-C
+still sends SIGINT. Ctrl-Z, Ctrl-S and Ctrl-\ are keys like others: a program that moves an arm is
+not to be suspended or torn down by a slip. A thread of its own reads, so nobody who asks for keys
+ever waits for a person. The settings are put back however the block ends, by an exception too; only
+SIGKILL cannot be helped, and `stty sane` mends that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any
 GONE = "gone"
 """The key that is handed out last, once nobody can type any more: the terminal was closed."""
 ESCAPE = "escape"
+OTHER = "other"
+"""Any key without a name here."""
 _ARROWS = {b"A": "up", b"B": "down", b"C": "right", b"D": "left"}
 _NAMES = {b" ": "space", b"\r": "enter", b"\n": "enter", b"\x7f": "backspace", b"\t": "tab"}
 _ESCAPE_S = 0.05
@@ -53,7 +56,7 @@ class KeyParser:
         return bool(self._pending)
 
     def feed(self, data: bytes) -> list[str]:
-        """Takes bytes; returns the keys that are complete now. Unknown ones are left out."""
+        """Takes bytes; returns the keys that are complete now."""
         self._pending += data
         keys: list[str] = []
         while self._pending:
@@ -61,8 +64,7 @@ class KeyParser:
             if length == 0:
                 break
             self._pending = self._pending[length:]
-            if key:
-                keys.append(key)
+            keys.append(key)
         return keys
 
     def flush(self) -> list[str]:
@@ -79,14 +81,16 @@ def _first_key(data: bytes) -> tuple[str, int]:
         name = _NAMES.get(first)
         if name is None and b" " < first < b"\x7f":
             name = first.decode("ascii").lower()
-        return name or "", 1
+        return name or OTHER, 1
     if len(data) == 1:
         return "", 0
     if data[1:2] not in (b"[", b"O"):
         return ESCAPE, 1
+    if data[2:3] == b"[":  # a function key of the Linux console: one letter more
+        return (OTHER, 4) if len(data) > 3 else ("", 0)
     for end in range(2, len(data)):
         if 0x40 <= data[end] <= 0x7E:
-            return (_ARROWS.get(data[end : end + 1], "") if end == 2 else ""), end + 1
+            return (_ARROWS.get(data[end : end + 1], OTHER) if end == 2 else OTHER), end + 1
     return "", 0
 
 
@@ -137,8 +141,9 @@ class Keyboard:
         raw[_LFLAG] &= ~(termios.ICANON | termios.ECHO)
         raw[_IFLAG] &= ~termios.IXON
         raw[_CC][termios.VMIN], raw[_CC][termios.VTIME] = 1, 0
-        raw[_CC][termios.VSUSP] = b"\0"
-        termios.tcsetattr(self._fd, termios.TCSANOW, raw)
+        raw[_CC][termios.VSUSP] = raw[_CC][termios.VQUIT] = b"\0"
+        # What was typed before is no answer to anything that is asked from now on.
+        termios.tcsetattr(self._fd, termios.TCSAFLUSH, raw)
         self._thread.start()
         return self
 

@@ -42,6 +42,7 @@ from services.trial_summary import TrialSummary
 
 STOPPED = "stopped by request"
 DISCARDED = "discarded by a person"
+UNJUDGED = "ended before a person judged it"
 STEERED = "a person steered in an evaluation"
 _LOOK_S = 0.01
 
@@ -267,15 +268,17 @@ class TrialRunner:
     def _judge(self, *, is_eval: bool) -> str:
         """Waits for the person's verdict; returns why the trial is aborted, empty if it is not.
 
-        Asked to stop meanwhile, what the reward says stands. An evaluation that a person steered
-        in says nothing of the weights.
+        Asked to stop meanwhile, it does not count: the person might not have agreed with the
+        reward. An evaluation that a person steered in says nothing of the weights.
         """
         if is_eval and self._is_steered:
             return STEERED
         wish = Wish(verdict=self._verdict)
-        while wish.verdict is Verdict.NONE and not self._should_stop():
+        while wish.verdict is Verdict.NONE:
             wish = self._overseer.ask(is_success=self._is_success)
             if wish.verdict is Verdict.NONE:
+                if self._should_stop():
+                    return UNJUDGED
                 self._control.loop_state = LoopState.WAITING_FOR_VERDICT
                 self._control.loop_heartbeat_ns = time.monotonic_ns()
                 time.sleep(_LOOK_S)

@@ -39,10 +39,7 @@ def spooled(folder: Path) -> list[Trial]:
 
 
 def begin_trial(person: Typist, number: int) -> None:
-    person.until(f"trial {number}: put the object back")
-    if number > 1:
-        time.sleep(1.1)  # the space bar was used before: a key that is held begins no trial
-    person.type(b" ")
+    person.let_begin(number)
     person.until(f"trial {number}: on, the model steers")
 
 
@@ -89,9 +86,9 @@ def test_a_person_takes_over_judges_and_ends_it(tmp_path: Path) -> None:
 def test_nothing_moves_before_the_person_says_so_and_escape_stops(tmp_path: Path) -> None:
     with Typist(command(tmp_path)) as person:
         person.until("trial 1: put the object back")
-        time.sleep(1.0)
+        time.sleep(1.5)
         assert person.process.poll() is None
-        assert "the model steers" not in person.text
+        assert "the arm goes" not in person.text
         person.type(b" ")
         person.until("trial 1: on")
         person.type(b"\x1b")

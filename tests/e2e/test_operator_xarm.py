@@ -87,9 +87,8 @@ def test_a_person_records_a_trial_through_the_guard_and_the_arm_goes_where_the_k
     (tmp_path / "actor.toml").write_text(to_toml(actor))
     words = ["record", "--actor-config", str(tmp_path / "actor.toml"), "--trials", "1"]
     with Typist([*words, "--store", str(tmp_path / "store")]) as person:
-        person.until("trial 1: put the object back", timeout_s=60.0)
+        person.let_begin(1)
         assert os.getpriority(os.PRIO_PROCESS, person.process.pid) == 3
-        person.type(b" ")
         person.until("trial 1: on, you steer")
         for _ in range(6):
             person.type(b"a")
@@ -115,8 +114,7 @@ def test_escape_stops_the_arm_latches_it_and_the_next_recording_waits_for_an_ack
     tmp_path: Path, double: DoubleProcess
 ) -> None:
     with Typist(record_command(tmp_path, double, max_steps=1000)) as person:
-        person.until("trial 1: put the object back", timeout_s=60.0)
-        person.type(b" ")
+        person.let_begin(1)
         person.until("trial 1: on, you steer")
         person.type(b"a")
         person.type(b"\x1b")
@@ -142,17 +140,14 @@ def test_an_actor_of_a_real_arm_at_a_terminal_asks_first_and_escape_latches(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
     with Typist(actor_command(tmp_path, double)) as person:
-        person.until("trial 1: put the object back", timeout_s=60.0)
+        person.let_begin(1)
         assert "the model steers" not in person.text
-        person.type(b" ")
         person.until("trial 1: on, the model steers")
         person.type(b"w")
         person.until("you steer")
         person.until("Enter agrees")
         person.type(b"\r")
-        person.until("trial 2: put the object back")
-        time.sleep(1.1)
-        person.type(b" ")
+        person.let_begin(2)
         person.until("trial 2: on")
         person.type(b"\x1b")
         person.wait()

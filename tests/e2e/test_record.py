@@ -40,16 +40,7 @@ def stored(store: Path) -> list[Trial]:
 
 
 def begin_trial(person: Typist, number: int) -> None:
-    person.until(f"trial {number}: put the object back")
-    person.type(b" ")
-    person.until(f"trial {number}: on, you steer")
-
-
-def begin_next_trial(person: Typist, number: int) -> None:
-    """The same, when the space bar was used before: a key that is held does not begin a trial."""
-    person.until(f"trial {number}: put the object back")
-    time.sleep(1.1)
-    person.type(b" ")
+    person.let_begin(number)
     person.until(f"trial {number}: on, you steer")
 
 
@@ -63,11 +54,11 @@ def test_a_scripted_person_records_trials_into_an_offline_store(tmp_path: Path) 
         person.type(b"y")
         person.until("committed 1")
 
-        begin_next_trial(person, 2)
+        begin_trial(person, 2)
         person.type(b"x")
         person.until("discarded")
 
-        begin_next_trial(person, 3)
+        begin_trial(person, 3)
         person.type(b"\x1b[D")  # left
         person.until("Enter agrees")
         person.type(b"n")
@@ -105,8 +96,8 @@ def test_a_gamepad_steers_and_one_that_is_unplugged_stops(tmp_path: Path) -> Non
     writer = os.open(device, os.O_RDWR)  # stays open whoever reads
     arguments = ("--trials", "1", "--sim.max-steps", "40", "--gamepad", str(device))
     with Typist(command(tmp_path / "store", *arguments)) as person:
-        person.until("trial 1: put the object back")
-        os.write(writer, struct.pack("=IhBB", 0, 1, 1, 7))  # start
+        start = struct.pack("=IhBB", 0, 1, 1, 7) + struct.pack("=IhBB", 0, 0, 1, 7)
+        person.let_begin(1, lambda: os.write(writer, start))
         person.until("trial 1: on, you steer")
         os.write(writer, struct.pack("=IhBB", 0, 32767, 2, 0))  # left stick to the right
         # As the kernel does when a device goes: the file is there, and there is nothing in it.

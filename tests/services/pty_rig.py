@@ -11,10 +11,11 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from services import desk_texts
 from tests.services.rig import ROOT
 
 
@@ -48,15 +49,42 @@ class Typist:
         """Types."""
         os.write(self._master, keys)
 
-    def until(self, said: str, *, timeout_s: float = 40.0) -> None:
-        """Reads until the program has said something, after what it was waited for before."""
+    def until(self, *said: str, timeout_s: float = 40.0) -> str:
+        """Reads until the program has said one of these, after what it was waited for before.
+
+        Returns:
+            Which one came first.
+        """
         deadline = time.monotonic() + timeout_s
-        while (at := self.text.find(said, self._read_to)) < 0:
+        while not (found := self._find(said)):
             is_over = self.process.poll() is not None
             if not self._read(0.05) and is_over:
-                raise AssertionError(f"ended without saying {said!r}:\n{self.text}")
-            assert time.monotonic() < deadline, f"did not say {said!r}:\n{self.text}"
-        self._read_to = at + len(said)
+                raise AssertionError(f"ended without saying {said}:\n{self.text}")
+            assert time.monotonic() < deadline, f"did not say {said}:\n{self.text}"
+        at = min(found)
+        self._read_to = at + len(found[at])
+        return found[at]
+
+    def _find(self, said: Sequence[str]) -> dict[int, str]:
+        """Returns what has been said of these, by where."""
+        places = {self.text.find(each, self._read_to): each for each in said}
+        return {at: each for at, each in places.items() if at >= 0}
+
+    def let_begin(self, number: int, press: Callable[[], object] | None = None) -> None:
+        """Lets a trial begin, as a person does who may have been told that it was too soon.
+
+        Args:
+            number: Of the trial that is asked for next.
+            press: What to do for it; None presses space.
+        """
+        self.until(f"trial {number}: put the object back", timeout_s=60.0)
+        while True:
+            (press or (lambda: self.type(b" ")))()
+            if self.until(desk_texts.TOO_SOON, f"trial {number}: the arm goes") != (
+                desk_texts.TOO_SOON
+            ):
+                return
+            time.sleep(1.1)
 
     def wait(self, timeout_s: float = 30.0) -> int:
         """Reads until the program has ended; returns its exit code."""

@@ -9,6 +9,7 @@ from protos.trial import RobotSpec
 from robot.gamepad import BUTTONS
 from robot.observation import make_spec
 from robot.teleop import PadState, TeleopConfig
+from services import desk_texts
 from services.operator_desk import Desk, DeskThread
 from services.overseer import Verdict, unpack_command
 from services.ring_control import PAGE_BYTES, Control, LoopState
@@ -97,6 +98,43 @@ def test_a_trial_begins_on_a_fresh_press_of_space_only() -> None:
     assert bench.control.operator_go == 0
     bench.press("space", after_s=1.0)
     assert bench.control.operator_go == 1
+
+
+def test_a_space_that_was_meant_for_the_trial_before_lets_no_trial_begin() -> None:
+    bench = Bench()
+    bench.control.trial_number = 1
+    bench.enter(LoopState.IN_TRIAL)
+    bench.press("a", after_s=5.0)
+    bench.enter(LoopState.WAITING_FOR_OPERATOR)  # aborted: nobody is asked for a verdict
+    bench.press("space", after_s=0.4)
+    assert bench.control.operator_go == 0
+    assert bench.said[-1] == desk_texts.TOO_SOON
+    bench.press("space", after_s=0.9)
+    assert bench.control.operator_go == 0
+    bench.press("space", after_s=1.0)
+    assert bench.control.operator_go == 2
+
+
+def test_what_was_typed_before_the_first_prompt_lets_no_trial_begin() -> None:
+    bench = Bench()
+    early = KeyPress(key="space", t_ns=bench.now_ns - 3 * S)
+    bench.control.loop_state = LoopState.WAITING_FOR_OPERATOR
+    bench.desk.beat([early])
+    assert bench.control.operator_go == 0
+
+
+def test_a_verdict_may_be_tapped_again_and_again_but_not_held() -> None:
+    bench = Bench()
+    bench.control.trial_number = 1
+    bench.enter(LoopState.IN_TRIAL)
+    bench.press("enter", after_s=5.0)
+    bench.enter(LoopState.WAITING_FOR_VERDICT)
+    bench.press("enter", after_s=0.5)
+    for _ in range(5):
+        bench.press("enter", after_s=0.03)
+    assert bench.verdict == (0, 0)
+    bench.press("enter", after_s=0.9)
+    assert bench.verdict == (1, Verdict.AGREED)
 
 
 def test_keys_steer_in_a_trial_and_nowhere_else() -> None:

@@ -17,6 +17,8 @@ from services.overseer import (
     DEAF_NS,
     SILENT_NS,
     ControlOverseer,
+    Nobody,
+    Overseer,
     Verdict,
     Wish,
     pack_command,
@@ -32,6 +34,7 @@ from services.spool import Spool, SpoolConfig
 from services.trial_run import (
     DISCARDED,
     STEERED,
+    UNJUDGED,
     TrialLimits,
     TrialResult,
     TrialRunner,
@@ -95,7 +98,7 @@ class Bench:
         self.ring: Ring | None = None
         self._spool = spool
 
-    def run(self, person: Script, *, is_eval: bool = False) -> tuple[TrialResult, Trial]:
+    def run(self, person: Overseer, *, is_eval: bool = False) -> tuple[TrialResult, Trial]:
         env = make_counting_env(self.clock, max_steps=NUM_STEPS, success_at=self.success_at)
         path = ring_folder() / f"offworld-test-{os.getpid()}-{secrets.token_hex(4)}"
         self.ring = Ring.create(path, env.spec, num_trials=2)
@@ -241,14 +244,22 @@ def test_an_evaluation_in_which_a_person_steered_does_not_count(
     assert person.asked == ([] if is_eval else [True])
 
 
-def test_a_stop_while_the_person_is_asked_lets_the_reward_stand(bench: Bench) -> None:
+def test_a_trial_that_was_not_judged_before_a_stop_does_not_count(bench: Bench) -> None:
     person = Script({}, Verdict.NONE)
-    bench.should_stop = lambda: bool(person.asked)
+    bench.should_stop = lambda: len(person.asked) > 1
     bench.success_at = 2
     result, trial = bench.run(person)
     assert bench.ring is not None
     assert bench.ring.control.loop_state == LoopState.WAITING_FOR_VERDICT
-    assert (result.outcome, trial.outcome) == (Outcome.SUCCESS, Outcome.SUCCESS)
+    assert (result.outcome, result.abort_reason) == (Outcome.ABORTED, UNJUDGED)
+    assert not trial.is_trainable
+
+
+def test_a_trial_that_nobody_watches_counts_though_a_stop_came_with_its_end(bench: Bench) -> None:
+    bench.success_at = NUM_STEPS - 1
+    bench.should_stop = lambda: bench.pilot.num_calls == NUM_STEPS
+    result, _ = bench.run(Nobody())
+    assert result.outcome is Outcome.SUCCESS
 
 
 def make_overseer() -> tuple[Control, ControlOverseer, list[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.stop_keys import StopKeys
-from services.terminal import Keyboard, KeyPress
+from services.terminal import Keyboard, KeyPress, NotATerminal
 from tests.services.rig import wait_until
 
 
@@ -57,7 +57,7 @@ def typed() -> Iterator[Typed]:
     os.close(made.slave)
 
 
-@pytest.mark.parametrize("key", [b"x", b" ", b"\x1b", b"\r"])
+@pytest.mark.parametrize("key", [b"x", b" ", b"\x1b", b"\r", b"\x1b[15~", b"\x1c"])
 def test_any_key_stops_the_arm_and_so_does_the_next(typed: Typed, key: bytes) -> None:
     typed.type(key)
     wait_until(lambda: typed.stops == ["stop"])
@@ -104,8 +104,10 @@ def test_without_a_terminal_it_is_said_and_nothing_is_stopped(
 ) -> None:
     reader, writer = os.pipe()
     stops: list[str] = []
-    with StopKeys(lambda: stops.append("stop"), Keyboard(reader)):
+    with StopKeys(lambda: stops.append("stop"), Keyboard(reader)) as keys:
         assert "no key stops the arm" in capsys.readouterr().err
+        with pytest.raises(NotATerminal, match="needed to answer: ready"):
+            keys.ask("ready?")
     assert stops == []
     os.close(reader)
     os.close(writer)

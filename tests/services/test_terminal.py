@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import termios
 from collections.abc import Iterator
 
@@ -21,11 +22,12 @@ from tests.services.rig import wait_until
         (b" \r\n\t\x7f", ["space", "enter", "enter", "tab", "backspace"]),
         (b"\x1b[A\x1b[B\x1b[C\x1b[D", ["up", "down", "right", "left"]),
         (b"\x1bOA", ["up"]),
-        (b"\x1b[1;5Aw", ["w"]),  # Ctrl-Up is no Up
-        (b"\x1b[3~\x1b[15~q", ["q"]),
+        (b"\x1b[1;5Aw", ["other", "w"]),  # Ctrl-Up is no Up
+        (b"\x1b[3~\x1b[15~q", ["other", "other", "q"]),
+        (b"\x1b[[A\x1b[[Cw", ["other", "other", "w"]),  # F1 and F3 of the Linux console
         (b"\x1bw", ["escape", "w"]),
         (b"\x1b\x1b[A", ["escape", "up"]),
-        (b"\xc3\xa4\x00\x01w", ["w"]),
+        (b"\xc3\xa4\x1cw", ["other", "other", "other", "w"]),
     ],
 )
 def test_keys_have_names_also_when_they_come_byte_by_byte(data: bytes, keys: list[str]) -> None:
@@ -75,9 +77,19 @@ def test_ctrl_c_is_left_alone_and_ctrl_z_and_ctrl_s_are_not(ends: tuple[int, int
         now = termios.tcgetattr(slave)
         assert now[3] & termios.ISIG
         assert now[6][termios.VINTR] == b"\x03"
-        assert now[6][termios.VSUSP] == b"\0"
+        assert now[6][termios.VSUSP] == now[6][termios.VQUIT] == b"\0"
         assert not now[0] & termios.IXON
         assert now[1] & termios.OPOST  # lines that are printed begin at the left
+    os.close(master)
+
+
+def test_what_was_typed_before_is_no_key(ends: tuple[int, int]) -> None:
+    master, slave = ends
+    os.write(master, b" \n")
+    wait_until(lambda: bool(select.select([slave], [], [], 0)[0]), what="the terminal has it")
+    with Keyboard(slave) as keyboard:
+        os.write(master, b"w")
+        assert [p.key for p in keyboard.take(timeout_s=10.0)] == ["w"]
     os.close(master)
 
 
