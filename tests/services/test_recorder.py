@@ -25,8 +25,8 @@ from services.recorder import Recorder, RecorderConfig
 from services.records import LoopStatus
 from services.spool import SpoolConfig
 from tests.fault_proxy import FaultProxy
+from tests.services.ingress_bench import COUNTS, publish
 from tests.services.rig import SPEC, IngressProcess, ListLoop, deliver, identity, wait_until
-from tests.services.test_ingress import COUNTS, publish
 from tests.services.test_spool import records_of
 from tests.wire_data import make_spec, make_trial, trial_id_of
 
