@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tests.bench.row import Row
-from tests.learner.test_trainer import train_straight_and_killed
+from tests.learner.killed_trainer import train_straight_and_killed
 
 
 def measure() -> list[Row]:

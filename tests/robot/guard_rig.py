@@ -1,4 +1,4 @@
-"""A guard without its process: driven by a simulated clock, reached without a socket."""
+"""A guard without its process, and a loop that drives it: simulated clock, no socket."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from robot.clock import SimulatedClock
 from robot.fault_store import FaultStore, StoredFault
@@ -26,7 +28,7 @@ from robot.guard_messages import (
 )
 from robot.guard_wire import pack, unpack
 from robot.guarded_arm import GuardedArm
-from robot.interfaces import Arm, RobotFault
+from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
 from robot.safety import SafetyLimits
 from robot.xarm_config import XArmConfig
 from tests.robot.recording_arm import Entry, RecordingArm
@@ -37,6 +39,7 @@ LIMITS = GuardLimits(
     crossing_height_m=None,
     xarm=XArmConfig(),
 )
+START = StartPose(position_m=(0.40, 0.0, 0.12), gripper_opening=0.6)
 PERIOD_NS = 100_000_000
 CYCLE_NS = 10_000_000
 
@@ -173,3 +176,44 @@ class GuardRig:
             case _:
                 raise AssertionError(message)
         self.replies.append(pack(self.guard.report()))
+
+
+class Drive:
+    """A loop at its start, ready to send targets."""
+
+    def __init__(self, rig: GuardRig) -> None:
+        self.rig = rig
+        rig.guard.connect()
+        self.arm = rig.make_arm()
+        self.arm.connect()
+        self.arm.reset(START)
+        self.seq = 0
+        rig.record.clear()
+
+    def send(self, place, opening=0.6, *, seq=None, age_ns=0):
+        self.seq = self.seq + 1 if seq is None else seq
+        target = ToolTarget(position_m=place, gripper_opening=opening)
+        t_ns = self.rig.clock.now_ns() - age_ns
+        self.rig.take(Command(seq=self.seq, t_ns=t_ns, target=target))
+
+    def tick(self, num_periods=1.0):
+        self.rig.clock.advance(round(num_periods * PERIOD_NS))
+
+    def code(self) -> str | None:
+        fault = self.rig.guard.fault
+        return None if fault is None else fault.code
+
+
+def moved(x=0.0, y=0.0, z=0.0):
+    at = START.position_m
+    return (at[0] + x, at[1] + y, at[2] + z)
+
+
+@pytest.fixture
+def rig() -> GuardRig:
+    return GuardRig()
+
+
+@pytest.fixture
+def drive(rig: GuardRig) -> Drive:
+    return Drive(rig)

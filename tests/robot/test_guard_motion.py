@@ -11,8 +11,7 @@ import pytest
 from robot.guard_messages import Phase
 from robot.guard_motion import BASE_NS, LEAD_NS, ToolMotion
 from robot.interfaces import ArmState
-from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardRig
-from tests.robot.test_guard import START, Drive, moved
+from tests.robot.guard_rig import LIMITS, PERIOD_NS, START, Drive, GuardRig, moved
 
 MS = 1_000_000
 SPEED = LIMITS.max_speed_m_s

@@ -10,9 +10,8 @@ import pytest
 from robot.fault_store import FaultStore
 from robot.guard_messages import Phase
 from robot.interfaces import NOT_CONFIRMED, ConfirmingArm, RobotFault
-from tests.robot.guard_rig import CYCLE_NS, GuardRig, MemoryFaults
+from tests.robot.guard_rig import CYCLE_NS, Drive, GuardRig, MemoryFaults, moved
 from tests.robot.recording_arm import RecordingArm, TellingArm
-from tests.robot.test_guard import Drive, moved
 
 S = 1_000_000_000
 

@@ -30,8 +30,8 @@ from services.learner_config import LearnerConfig
 from services.process import CannotStart
 from services.trial_feed import Gap, committed_trials, follow_learner
 from tests.services.certificates import Certificate, make_certificate, needs_openssl
+from tests.services.recorder_bench import RunningRecorder
 from tests.services.rig import SPEC, IngressProcess, deliver, identity, wait_until
-from tests.services.test_recorder import RunningRecorder
 from tests.services.tiny_demo import write_configs
 from tests.wire_data import make_trial
 

@@ -25,9 +25,9 @@ from services.ring import RingFull, RingWriter
 from services.ring_memory import Ring, ring_folder
 from services.spool import Spool, SpoolConfig
 from tests.fault_proxy import FaultProxy
+from tests.services.ingress_bench import publish
+from tests.services.recorder_bench import RunningRecorder, digests, expected
 from tests.services.rig import ROOT, SPEC, IngressProcess, identity, wait_until
-from tests.services.test_ingress import publish
-from tests.services.test_recorder import RunningRecorder, digests, expected
 from tests.services.test_spool import records_of
 from tests.wire_data import (
     make_provenance,
