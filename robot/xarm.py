@@ -84,9 +84,7 @@ class XArm:
         self._check_rotation()
 
     def state(self) -> ArmState:
-        """Returns where the arm is; latches what is found wrong with it instead of raising.
-
-        Without an answer it is the last state known, under its old time.
+        """Returns where the arm is, or was last; latches what is found wrong instead of raising.
 
         Raises:
             RobotFault: `not_connected`, nothing was ever measured.
@@ -183,7 +181,8 @@ class XArm:
                 self._gripper.start()
             self._measured = lines.ask()
         except RobotFault as fault:
-            self._halt()
+            # An arm that is in use is not ours to stop.
+            (self._close_lines if fault.code == "arm_in_use" else self._halt)()
             self._fault = fault
             raise
 

@@ -21,6 +21,7 @@ from robot.xarm_settings import (
     check_identity,
     check_inside,
     fence_settings,
+    mount_settings,
     tool_settings,
 )
 
@@ -39,6 +40,8 @@ class Inspection:
     """Whether the arm moves right now: then another program drives it."""
     settings: Sequence[Setting]
     """All that the guard writes before the arm may move, as it is now."""
+    mount: Sequence[Setting]
+    """All that it only looks at: a person decides on it."""
     outside: RobotFault | None
     """Why the tool is not where motion may begin; None inside the fence."""
 
@@ -88,5 +91,6 @@ def _read(api: Any, config: XArmConfig) -> Inspection:
         serial=str(api.sn or ""),
         is_moving=api.state == _MOVING,
         settings=[*tool_settings(api, config), *fence_settings(api, config)],
+        mount=mount_settings(api),
         outside=outside,
     )

@@ -31,6 +31,7 @@ from robot.xarm_settings import (
     FreshReports,
     check_error,
     check_identity,
+    check_idle,
     set_up,
 )
 from robot.xarm_settings import enable as enable_mode
@@ -121,7 +122,13 @@ class XArmLines:
 
     def clear_errors(self) -> None:
         """Clears error and warning on a person's behalf; what stays shows in `make_ready`."""
-        for code in (self._stop.clean_error(), self._stop.clean_warn()):
+        # The arm stands still: nothing waits for this answer but the person.
+        self._stop.set_timeout(_SETUP_ANSWER_TIMEOUT_S)
+        try:
+            codes = (self._stop.clean_error(), self._stop.clean_warn())
+        finally:
+            self._stop.set_timeout(_ANSWER_TIMEOUT_S)
+        for code in codes:
             if code < 0 or code >= 3:
                 raise sdk_fault(code, "clearing the controller's error")
 
@@ -214,13 +221,16 @@ class XArmLines:
         try:
             check_identity(self._stop)
             check_error(self._stop)
+            check_idle(self._stop)
             set_up(self._stop, self._stop_reports, self._config)
-            enable_mode(self._stop, ONLINE_MODE)
-            # The SDK holds the first target back until it has seen a report of a ready arm.
-            self._motion_reports.wait("waiting for the arm to be ready")
             until_s = time.monotonic() + READY_S
-            while self._motion.mode != ONLINE_MODE and time.monotonic() < until_s:
-                self._motion_reports.wait("waiting for the mode")
+            while True:
+                # Again, where it began anew late for a change of the tool.
+                enable_mode(self._stop, ONLINE_MODE)
+                # The SDK holds the first target back until it has seen a report of a ready arm.
+                self._motion_reports.wait("waiting for the arm to be ready")
+                if self._motion.mode == ONLINE_MODE or time.monotonic() > until_s:
+                    break
         finally:
             self._stop.set_timeout(_ANSWER_TIMEOUT_S)
         if self._motion.mode != ONLINE_MODE:

@@ -16,7 +16,7 @@ from typing import Any
 from robot.interfaces import RobotFault
 from robot.xarm_codes import controller_fault, sdk_fault
 from robot.xarm_config import XArmConfig
-from robot.xarm_units import to_m, to_mm
+from robot.xarm_units import to_m, to_mm, tool_axis
 
 MIN_FIRMWARE = (1, 11, 0)
 NUM_JOINTS = 7
@@ -24,12 +24,16 @@ ONLINE_MODE = 7
 """Cartesian online planning: a new target replaces the old one with continuous velocity."""
 _POSITION_MODE = 0
 _STOP = 4
-_PAUSED = 3
+_MOVING, _PAUSED, _CHANGING = 1, 3, 5
+_TAKEN = (0, 2, 9)
+"""Codes of the SDK for a write that was taken: done; beside a warning; by a controller that is not
+ready to move, which it is not after each change of the tool. It is read back in any case."""
 # The rich report comes every 0.2 s.
 _REPORT_WAIT_S = 2.0
 READY_S = 2.0
 """The vendor's examples pause for 0.1 .. 1 s after a change of mode."""
 _LOOK_S = 0.02
+_ROTATION_RAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,26 @@ def check_error(api: Any) -> None:
         raise controller_fault(errors[0])
 
 
+def check_idle(api: Any) -> None:
+    """Waits for the arm to stand still, as one does soon whose guard has gone.
+
+    Raises:
+        RobotFault: `arm_in_use`, it moves on and on.
+    """
+    until_s = time.monotonic() + READY_S
+    while True:
+        code, state = api.get_state()
+        _check(code, "reading the state")
+        if state != _MOVING:
+            return
+        if time.monotonic() > until_s:
+            raise RobotFault(
+                "arm_in_use",
+                "the arm moves, so that another program drives it: end that one first",
+            )
+        time.sleep(_LOOK_S)
+
+
 def enable(api: Any, mode: int) -> None:
     """Switches the motors on and the controller to a mode.
 
@@ -111,6 +135,10 @@ def enable(api: Any, mode: int) -> None:
     _check(api.set_state(_STOP), "stopping what is left to do")
     _check(api.motion_enable(enable=True), "enabling the motors")
     _check(api.set_mode(mode), f"setting mode {mode}")
+    _make_ready(api)
+
+
+def _make_ready(api: Any) -> None:
     _check(api.set_state(0), "setting state 0")
     until_s = time.monotonic() + READY_S
     while True:
@@ -118,6 +146,8 @@ def enable(api: Any, mode: int) -> None:
         _check(code, "reading the state")
         if state < _PAUSED:
             return
+        if state == _CHANGING:  # it began anew since
+            _check(api.set_state(0), "setting state 0")
         check_error(api)
         if time.monotonic() > until_s:
             raise RobotFault(
@@ -138,12 +168,17 @@ def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:
         RobotFault: Something was refused (`settings_refused` or the SDK's fault), is not what it
             was set to (`settings_mismatch`, names the field), or the tool is `outside_fence`.
     """
+    reports.wait("reading how the arm is mounted")
+    # First: of an arm that is simulated the SDK asks less, and says that all is well.
+    _expect(mount_settings(api))
     enable(api, _POSITION_MODE)
-    _check(api.set_tcp_offset(_tool_offset(config), wait=False), "setting the tool's offset")
-    _check(api.set_state(0), "setting state 0")
+    # By the vendor's word the controller begins anew after each of these: mode 0, state 5.
+    _written(api.set_tcp_offset(_tool_offset(config), wait=False), "setting the tool's offset")
+    _make_ready(api)
     centre = to_mm(config.tool_centre_of_mass_m)
-    _check(api.set_tcp_load(config.tool_mass_kg, centre), "setting the tool's load")
-    _check(
+    _written(api.set_tcp_load(config.tool_mass_kg, centre), "setting the tool's load")
+    _make_ready(api)
+    _written(
         api.set_collision_sensitivity(config.collision_sensitivity),
         "setting the collision sensitivity",
     )
@@ -154,10 +189,14 @@ def set_up(api: Any, reports: FreshReports, config: XArmConfig) -> None:
 
 
 def check_inside(api: Any, config: XArmConfig) -> None:
-    """Raises RobotFault unless the tool is inside the fence."""
+    """Raises RobotFault unless our tool is inside the fence, whatever offset the controller has."""
     code, pose = api.get_position()
     _check(code, "reading the position")
-    position_m = to_m(pose[:3])
+    # A controller that has restarted tells of the flange.
+    beyond_m = config.tool_offset_m - api.tcp_offset[2] / 1000.0
+    position_m = to_m(
+        [mm + 1000.0 * beyond_m * x for mm, x in zip(pose[:3], tool_axis(pose[3:6]), strict=True)]
+    )
     if not config.is_inside_fence(position_m):
         raise RobotFault(
             "outside_fence",
@@ -172,11 +211,28 @@ def tool_settings(api: Any, config: XArmConfig) -> list[Setting]:
     offset, centre = _tool_offset(config), to_mm(config.tool_centre_of_mass_m)
     mass, measured_centre = api.tcp_load
     sensitivity = config.collision_sensitivity
+    found = list(api.tcp_offset)
     return [
-        Setting("tool_offset_m", offset, list(api.tcp_offset), tolerance=0.5),
+        Setting("tool_offset_m", offset[:3], found[:3], tolerance=0.5),
+        Setting("tool rotation", offset[3:], found[3:], tolerance=_ROTATION_RAD),
         Setting("tool_mass_kg", [config.tool_mass_kg], [mass], tolerance=0.005),
         Setting("tool_centre_of_mass_m", centre, list(measured_centre), tolerance=0.5),
         Setting("collision_sensitivity", [sensitivity], [api.collision_sensitivity], tolerance=0),
+    ]
+
+
+def mount_settings(api: Any) -> list[Setting]:
+    """Returns what a person may have changed with the vendor's program, from the newest report.
+
+    It decides where a target is and whether the arm moves as it is told; nothing here writes it.
+    """
+    base = list(api.world_offset)
+    return [
+        Setting("base offset", [0.0] * 3, base[:3], tolerance=0.5),
+        Setting("base rotation", [0.0] * 3, base[3:], tolerance=_ROTATION_RAD),
+        Setting("gravity", [0.0, 0.0, -1.0], list(api.gravity_direction), tolerance=0.02),
+        Setting("simulated arm", [0], [int(api.is_simulation_robot)], tolerance=0),
+        Setting("collision rebound", [0], [int(api.is_collision_rebound)], tolerance=0),
     ]
 
 
@@ -205,12 +261,12 @@ def _boundary_mm(config: XArmConfig) -> list[int]:
 
 
 def _fence(api: Any, config: XArmConfig) -> None:
-    _check(api.set_reduced_tcp_boundary(_boundary_mm(config)), "setting the fence")
-    _check(api.set_reduced_max_tcp_speed(1000.0 * config.speed_m_s), "setting the speed limit")
+    _written(api.set_reduced_tcp_boundary(_boundary_mm(config)), "setting the fence")
+    _written(api.set_reduced_max_tcp_speed(1000.0 * config.speed_m_s), "setting the speed limit")
     # Limits take effect when the reduced mode is switched on, also if it was on before.
-    _check(api.set_reduced_mode(True), "switching the reduced mode on")
+    _written(api.set_reduced_mode(True), "switching the reduced mode on")
     # This one returns a list.
-    _check(api.set_fence_mode(True)[0], "switching the fence on")
+    _written(api.set_fence_mode(True)[0], "switching the fence on")
     _expect(fence_settings(api, config))
 
 
@@ -219,10 +275,15 @@ def _expect(settings: Sequence[Setting]) -> None:
         if not setting.is_kept:
             raise RobotFault(
                 "settings_mismatch",
-                f"{setting.name} was set to {setting.wished} and reads back as {setting.found} "
-                "(vendor's units); compare with the vendor's program, and check that nothing else "
+                f"{setting.name} has to be {setting.wished} and reads back as {setting.found} "
+                "(vendor's units); set it with the vendor's program, and check that nothing else "
                 "is connected to the controller",
             )
+
+
+def _written(code: int, what: str) -> None:
+    if code not in _TAKEN:
+        raise sdk_fault(code, what)
 
 
 def _check(code: int, what: str) -> None:

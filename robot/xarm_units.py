@@ -24,6 +24,22 @@ def to_m(place_mm: Sequence[float]) -> tuple[float, float, float]:
     return x, y, z
 
 
+def tool_axis(rotation_rad: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the direction from the flange to the tool's end, base frame, of length one. [3]
+
+    Args:
+        rotation_rad: Roll, pitch and yaw as the controller tells them: turns about the base's fixed
+            x, y and z axes, in this order.
+    """
+    roll, pitch, yaw = rotation_rad
+    sin_roll, cos_roll = math.sin(roll), math.cos(roll)
+    return (
+        math.cos(yaw) * math.sin(pitch) * cos_roll + math.sin(yaw) * sin_roll,
+        math.sin(yaw) * math.sin(pitch) * cos_roll - math.cos(yaw) * sin_roll,
+        math.cos(pitch) * cos_roll,
+    )
+
+
 def width_mm(pulses: float) -> float:
     """Returns the width between the gripper's pads; 0 pulses is closed, 850 is 84 mm."""
     degrees = pulses / _PULSES_PER_DEGREE - _ZERO_DEGREES

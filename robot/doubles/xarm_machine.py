@@ -3,7 +3,9 @@
 No sockets and no threads: `handle` takes a request and returns the reply, `advance` moves time on.
 Callers hold `lock`.
 
-Assumed, for want of an arm: the state is 5 from a change of mode until `set_state(0)`; an
+Assumed, for want of an arm: the state is 5 from a change of mode until `set_state(0)`, and so it is
+after a change of the tool's offset or load or of the collision sensitivity, which ends in mode 0
+(the vendor says so of all four); an
 emergency stop takes the motors' enabling away; a motion frame in a mode that is not its own is
 answered as invalid; C35 comes as soon as the measured tool is outside the fence, and again after
 it is cleared while the tool is still outside; stopping brakes at 10 m/s2; mode 7 replaces the
@@ -42,6 +44,7 @@ _POSITION_MODE, _VELOCITY_MODE, _ONLINE_MODE = 0, 5, 7
 _BAUD_RATE_ADDRESS, _BAUD_RATE_2M = 0x0A0B, 11
 # The shoulder is here, and a tool of 172 mm reaches no further from it.
 _SHOULDER_M, _REACH_M = np.array([0.0, 0.0, 0.267]), 0.80
+_BEGINS_ANEW = {Register.SET_TCP_OFFSET, Register.SET_LOAD_PARAM, Register.SET_COLLIS_SENS}
 _MOTIONS = {Register.MOVE_LINE, Register.VC_SET_CARTV}
 _KEPT_FRAMES = 100_000
 _KEPT_SAMPLES = 20_000
@@ -74,6 +77,9 @@ class XArmMachine:
         """How it was commanded, each time it was moved on: every 10 ms in a running double."""
         self._queue: deque[tuple[np.ndarray, float, float]] = deque()
         self._velocity_ends_ns: int | None = None
+        self.begins_anew_after_ns = 0
+        """How long after a change of the tool it does; 0 for before it is answered."""
+        self._begins_anew_ns: int | None = None
         self._counter = 0
         self._answers: dict[int, Callable[[Request], Reply]] = {
             Register.GET_VERSION: lambda _: self._data(self.identity.version.encode() + b"\0"),
@@ -105,6 +111,9 @@ class XArmMachine:
             if answer is not None:
                 return answer(request)
             if self.settings.take(request):
+                if request.register in _BEGINS_ANEW:
+                    self._begins_anew_ns = t_ns + self.begins_anew_after_ns
+                    self._begin_anew(t_ns)
                 return self._data(b"")
         except MalformedFrame:
             pass
@@ -112,12 +121,20 @@ class XArmMachine:
 
     def advance(self, t_ns: int) -> None:
         """Moves time on to `t_ns`, and stops the arm where the fence says so."""
+        self._begin_anew(t_ns)
         while self.body.t_ns < t_ns:
             before_ns = self.body.t_ns
             is_busy = self.body.is_moving or self._queue
             self._step(min(before_ns + _CYCLE_NS, t_ns) if is_busy else t_ns)
             if self.body.t_ns == before_ns:
                 return
+
+    def _begin_anew(self, t_ns: int) -> None:
+        """Takes back mode and state, if a change of the tool has it due."""
+        if self._begins_anew_ns is not None and t_ns >= self._begins_anew_ns:
+            self._begins_anew_ns = None
+            self.stop()
+            self.mode, self.state = _POSITION_MODE, _CHANGING
 
     def _step(self, t_ns: int) -> None:
         self.body.advance(t_ns)
@@ -126,7 +143,7 @@ class XArmMachine:
             self._velocity_ends_ns = None
         if self._queue and not self.body.is_moving and self.state < _PAUSED:
             self.body.move_to(*self._queue.popleft())
-        if not self.error and self.settings.is_outside(to_mm(list(self.body.pose()[0]))):
+        if not self.error and self.settings.is_outside(self._pose()[:3]):
             self.fail(FENCE)
         self.samples.append(
             Sample(t_ns=t_ns, speed_m_s=self.body.speed_m_s, state=self._shown_state())
@@ -171,6 +188,10 @@ class XArmMachine:
             boundary_mm=settings.boundary_mm,
             reduced_speed_mm_s=settings.reduced_speed_mm_s,
             reduced_joint_speed_rad_s=settings.reduced_joint_speed_rad_s,
+            gravity=settings.gravity,
+            base_offset=settings.base_offset,
+            is_simulation=settings.is_simulation,
+            is_rebound_on=settings.is_rebound_on,
             is_fence_on=settings.is_fence_on,
         )
 
@@ -180,8 +201,10 @@ class XArmMachine:
         return _RUNNING if self.body.is_moving else _STANDBY
 
     def _pose(self) -> list[float]:
+        """Returns the pose of the point that the tool's offset says, millimetres and radians."""
         position_m, rotation_rad = self.body.pose()
-        return [*to_mm(list(position_m)), *rotation_rad]
+        told_m = position_m + self.settings.beyond_tool_m(rotation_rad)
+        return [*to_mm(list(told_m)), *rotation_rad]
 
     def _bits(self) -> StateBits:
         bits = StateBits.OK
@@ -259,7 +282,7 @@ class XArmMachine:
 
     def _move_line(self, request: Request) -> Reply:
         numbers = request.floats(9)
-        target_m = np.array(to_m(numbers[:3]))
+        target_m = np.array(to_m(numbers[:3])) - self.settings.beyond_tool_m(numbers[3:6])
         is_right_mode = self.mode in (_POSITION_MODE, _ONLINE_MODE)
         is_number = all(math.isfinite(x) for x in numbers[:8])
         is_taken = self._may_move() and is_right_mode and is_number

@@ -19,6 +19,8 @@ _RICH_VERSION_AT = 151
 _RICH_LIMITS_AT = 181
 _RICH_SPEEDS_AT = 252
 _RICH_COUNTER_AT = 284
+_RICH_BASE_OFFSET_AT = 288
+_RICH_SIMULATION_AT = 314
 _RICH_CONFIG_AT = 494
 _RICH_REDUCED_AT = 495
 
@@ -42,6 +44,12 @@ class ReportValues:
     tcp_load: tuple[float, ...]
     """Kilograms and the centre of mass in mm. [4]"""
     collision_sensitivity: int
+    gravity: tuple[float, ...]
+    """[3]"""
+    base_offset: tuple[float, ...]
+    """mm and rad. [6]"""
+    is_simulation: bool
+    is_rebound_on: bool
     axis: int
     arm_type: int
     version: str
@@ -82,6 +90,8 @@ def pack_rich(values: ReportValues) -> bytes:
     struct.pack_into("<12f", report, _RICH_LIMITS_AT, *limits)
     struct.pack_into("<8f", report, _RICH_SPEEDS_AT, values.speed_mm_s, *([0.0] * 7))
     struct.pack_into(">I", report, _RICH_COUNTER_AT, values.counter)
+    struct.pack_into("<6f", report, _RICH_BASE_OFFSET_AT, *values.base_offset)
+    report[_RICH_SIMULATION_AT] = int(values.is_simulation)
     report[_RICH_CONFIG_AT] = int(values.is_reduced) | int(values.is_fence_on) << 1
     reduced = pack_reduced(values)
     report[_RICH_REDUCED_AT : _RICH_REDUCED_AT + len(reduced)] = reduced
@@ -95,7 +105,7 @@ def pack_reduced(values: ReportValues) -> bytes:
         + struct.pack(">6h", *values.boundary_mm)
         + struct.pack("<2f", values.reduced_speed_mm_s, values.reduced_joint_speed_rad_s)
         + struct.pack("<14f", *values.joint_range_rad)
-        + bytes([int(values.is_fence_on), 0])
+        + bytes([int(values.is_fence_on), int(values.is_rebound_on)])
     )
 
 
@@ -115,5 +125,5 @@ def _status(values: ReportValues) -> bytes:
         + struct.pack("<6f", *values.tcp_offset)
         + struct.pack("<4f", *values.tcp_load)
         + bytes([values.collision_sensitivity, 3])
-        + struct.pack("<3f", 0.0, 0.0, -1.0)
+        + struct.pack("<3f", *values.gravity)
     )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 from robot.doubles.xarm_frames import MalformedFrame, Register, Request
+from robot.xarm_units import tool_axis
+
+TOOL_M = 0.172
+"""From the flange to the end of the tool that is on this arm."""
 
 
 class ControllerSettings:
@@ -20,6 +26,10 @@ class ControllerSettings:
         self.reduced_joint_speed_rad_s = 3.14
         self.is_reduced = False
         self.is_fence_on = False
+        self.gravity: tuple[float, ...] = (0.0, 0.0, -1.0)
+        self.base_offset: tuple[float, ...] = (0.0,) * 6
+        self.is_simulation = False
+        self.is_rebound_on = False
         self.ignored: set[int] = set()
         """Registers whose writes are acknowledged and lost, to try how a driver finds out."""
 
@@ -55,6 +65,14 @@ class ControllerSettings:
             case _:
                 return False
         return True
+
+    def beyond_tool_m(self, rotation_rad: Sequence[float]) -> np.ndarray:
+        """Returns the way from the tool's end to the point whose place is told, base frame. [3]
+
+        Args:
+            rotation_rad: Roll, pitch and yaw of the tool. The offset's own are taken for none.
+        """
+        return np.array(tool_axis(rotation_rad)) * (self.tcp_offset[2] / 1000.0 - TOOL_M)
 
     def is_outside(self, position_mm: Sequence[float]) -> bool:
         """Whether a tool at this place has left a fence that is on. [3]

@@ -17,6 +17,7 @@ from robot.camera_address import parse_camera
 from robot.clock import MonotonicClock
 from robot.interfaces import Camera, Frame, RobotFault
 from robot.xarm_config import XArmConfig
+from robot.xarm_settings import Setting
 from services.actor_cell import check_cell, open_camera
 from services.actor_config import ActorConfig
 from services.checkup.finding import Finding, attempt, go, judged, no_go, not_asked
@@ -45,6 +46,7 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
     """
     names = [
         "arm",
+        "mount",
         "place",
         "fence",
         *(f"camera {parse_camera(text).name}" for text in actor.camera),
@@ -120,7 +122,7 @@ def _arm(xarm: XArmConfig, *, is_fence_asked: bool) -> Iterator[Finding]:
             "not_connected": "check the arm's power, its cable and `ip`; ping it",
         }.get(fault.code, "look at the arm with the vendor's program and clear what it shows")
         yield no_go("arm", str(fault), todo)
-        yield from (not_asked(name, "the arm comes first") for name in ("place", "fence"))
+        yield from (not_asked(n, "the arm comes first") for n in ("mount", "place", "fence"))
         return
     serial = f", serial {seen.serial}" if seen.serial else ""
     yield judged(
@@ -130,6 +132,14 @@ def _arm(xarm: XArmConfig, *, is_fence_asked: bool) -> Iterator[Finding]:
         "another program drives it: end that one first",
         is_good=not seen.is_moving,
     )
+    other = _in_words(seen.mount)
+    yield judged(
+        "mount",
+        other or "base offset, gravity, simulation and rebound are as switched on",
+        "somebody has set these, and the guard refuses to start with them: set them back with the "
+        "vendor's program, or mount the arm upright",
+        is_good=not other,
+    )
     if seen.outside is not None:
         yield no_go("place", str(seen.outside), "move the tool inside with the vendor's program")
     else:
@@ -137,18 +147,21 @@ def _arm(xarm: XArmConfig, *, is_fence_asked: bool) -> Iterator[Finding]:
     if not is_fence_asked:
         yield not_asked("fence", _LEFT_OUT)
         return
-    other = [s for s in seen.settings if not s.is_kept]
-    told = "; ".join(f"{s.name} is {list(s.found)}, not {list(s.wished)}" for s in other)
+    other = _in_words(seen.settings)
     yield judged(
         "fence",
-        f"{told} (vendor's units)"
-        if other
-        else "fence, speed limit and tool are the limits file's",
+        other or "fence, speed limit and tool are the limits file's",
         "the guard writes these whenever it starts; a controller forgets them when it restarts "
         "unless they were saved with the vendor's program: --skip fence before the first start. If "
         "an actor ran since, something else has changed them: find out what",
         is_good=not other,
     )
+
+
+def _in_words(settings: Sequence[Setting]) -> str:
+    """Returns which settings are not as they should be; empty for none."""
+    told = [f"{s.name} is {list(s.found)}, not {list(s.wished)}" for s in settings if not s.is_kept]
+    return f"{'; '.join(told)} (vendor's units)" if told else ""
 
 
 def _cameras(actor: ActorConfig, seconds: float) -> Iterator[Finding]:

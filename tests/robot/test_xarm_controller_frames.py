@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import struct
 
@@ -32,6 +33,10 @@ VALUES = ReportValues(
     tcp_offset=(0.0, 0.0, 172.0, 0.0, 0.0, 0.0),
     tcp_load=(0.82, 1.0, 2.0, 48.0),
     collision_sensitivity=4,
+    gravity=(0.0, 0.6, -0.8),
+    base_offset=(100.0, -50.0, 20.0, 0.1, 0.2, 0.3),
+    is_simulation=True,
+    is_rebound_on=True,
     axis=7,
     arm_type=7,
     version="v1.12.10",
@@ -73,6 +78,7 @@ def test_the_sdk_reads_errors_and_tool_out_of_the_slow_reports(port, pack):
     assert np.allclose(decoded.tcp_offset, VALUES.tcp_offset)
     assert np.allclose(decoded.tcp_payload, VALUES.tcp_load)
     assert decoded.collision_sens == 4
+    assert np.allclose(decoded.gravity_direction, VALUES.gravity)
 
 
 def test_the_sdk_reads_limits_and_identity_out_of_the_rich_report():
@@ -83,6 +89,11 @@ def test_the_sdk_reads_limits_and_identity_out_of_the_rich_report():
     assert (decoded.reduced_tcp_max_speed, decoded.reduced_joint_max_speed) == (250.0, 1.5)
     assert decoded.is_reduced_mode
     assert decoded.is_fence_mode
+    assert np.allclose(decoded.world_offset, VALUES.base_offset)
+    assert decoded.is_simulation_robot
+    assert decoded.is_collision_rebound
+    still = dataclasses.replace(VALUES, is_simulation=False, is_rebound_on=False)
+    decoded = decode(30002, pack_rich(still))
     assert not decoded.is_simulation_robot
     assert not decoded.is_collision_rebound
 

@@ -12,6 +12,7 @@ from robot.doubles.xarm_faults import FaultPanel
 from robot.doubles.xarm_frames import Register, Reply, Request, StateBits
 from robot.doubles.xarm_machine import XArmMachine
 from robot.doubles.xarm_motion import KinematicBody
+from robot.doubles.xarm_settings import TOOL_M
 
 HOME = (0.40, 0.0, 0.20)
 MS = 1_000_000
@@ -22,6 +23,7 @@ class Bench:
 
     def __init__(self, mode: int = 7) -> None:
         self.machine = XArmMachine(KinematicBody(HOME, 0))
+        self.machine.settings.tcp_offset = (0.0, 0.0, 1000.0 * TOOL_M, 0.0, 0.0, 0.0)
         self.t_ns = 0
         self.ask(Register.MOTION_EN, b"\x08\x01")
         self.ask(Register.SET_MODE, bytes([mode, 0]))
@@ -217,3 +219,37 @@ def test_the_emergency_stop_has_to_be_released_before_its_error_clears():
     assert panel.obey("state").startswith("state=2 mode=7 error=0")
     for line in ("", "error", "error x", "explode 3", "delay 1 2"):
         assert panel.obey(line).startswith("error")
+
+
+@pytest.mark.parametrize("after_ms", [0, 50])
+@pytest.mark.parametrize(
+    ("register", "data"),
+    [
+        (Register.SET_TCP_OFFSET, struct.pack("<6f", 0, 0, 172, 0, 0, 0)),
+        (Register.SET_LOAD_PARAM, struct.pack("<4f", 0.82, 0, 0, 48)),
+        (Register.SET_COLLIS_SENS, b"\x03"),
+    ],
+)
+def test_a_change_of_the_tool_has_it_begin_anew(register: int, data: bytes, after_ms: int):
+    bench = Bench()
+    bench.machine.begins_anew_after_ns = after_ms * MS
+    bench.move((420, 0, 200))
+    bench.ask(register, data)
+    if after_ms:
+        assert (bench.state(), bench.machine.mode) == (1, 7)
+        bench.wait(after_ms)
+    assert (bench.state(), bench.machine.mode) == (5, 0)
+    bench.ask(Register.SET_STATE, b"\x00")
+    bench.wait(1000)
+    assert (bench.state(), bench.machine.mode) == (2, 0)
+
+
+def test_it_tells_and_takes_the_place_of_the_point_that_the_tool_s_offset_says():
+    bench = Bench(mode=0)
+    bench.ask(Register.SET_TCP_OFFSET, bytes(24))
+    bench.ask(Register.SET_STATE, b"\x00")
+    flange_mm = bench.place_mm()
+    assert flange_mm == pytest.approx((400, 0, 372), abs=1e-3)
+    bench.move((420, 0, 372))
+    bench.wait(2000)
+    assert bench.machine.body.pose()[0] == pytest.approx((0.42, 0.0, 0.2), abs=1e-4)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from robot.clock import SimulatedClock
+from robot.clock import MonotonicClock, SimulatedClock
 from robot.doubles.xarm_frames import Register
 from robot.doubles.xarm_motion import KinematicBody
 from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import XArmController
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.xarm import XArm
-from robot.xarm_settings import enable
+from robot.xarm_inspection import inspect_arm
+from robot.xarm_settings import check_idle, enable
 from tests.robot.xarm_rig import config_for, connected_arm, make_controller
 
 POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
@@ -76,6 +78,90 @@ def test_a_setting_that_is_not_kept_is_named_and_nothing_moves(register, field):
         arm.reset(POSE)
         assert len(controller.machine.motions) > 0
         arm.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"base_offset": (0.0, 0.0, 100.0, 0.0, 0.0, 0.0)}, "base offset "),
+        ({"base_offset": (0.0, 0.0, 0.0, 0.0, 0.05, 0.0)}, "base rotation "),
+        ({"gravity": (0.0, 0.0, 1.0)}, "gravity "),
+        ({"is_simulation": True}, "simulated arm "),
+        ({"is_rebound_on": True}, "collision rebound "),
+        ({"tcp_offset": (0.0, 0.0, 172.0, 0.3, 0.0, 0.0)}, "tool rotation "),
+    ],
+)
+def test_what_a_person_set_with_the_vendor_s_program_is_named_and_nothing_moves(changed, field):
+    clock = SimulatedClock()
+    with make_controller(clock) as controller:
+        settings = controller.machine.settings
+        settings.ignored = {Register.SET_TCP_OFFSET} if "tcp_offset" in changed else set()
+        before = {name: getattr(settings, name) for name in changed}
+        for name, value in changed.items():
+            setattr(settings, name, value)
+        arm = XArm(config_for(controller), clock)
+        fault = fault_of_connecting(arm)
+        assert fault.code == "settings_mismatch"
+        assert fault.message.startswith(field)
+        assert len(controller.machine.motions) == 0
+        settings.ignored = set()
+        for name, value in before.items():
+            setattr(settings, name, value)
+        arm.clear_fault()
+        arm.reset(POSE)
+        arm.close()
+
+
+@pytest.mark.parametrize("after_ms", [0, 1, 20, 150])
+def test_a_controller_that_begins_anew_with_each_change_of_the_tool_is_waited_for(after_ms):
+    clock = MonotonicClock()
+    # With reports as rarely as a real one sends them: two are waited for after the last change.
+    with make_controller(clock, slow_every=20) as controller:
+        controller.machine.begins_anew_after_ns = after_ms * 1_000_000
+        arm = XArm(config_for(controller), clock)
+        arm.connect()
+        assert (controller.machine.mode, controller.machine.state) == (7, 2)
+        arm.reset(POSE)
+        arm.close()
+
+
+def test_an_arm_that_another_program_drives_is_left_alone():
+    clock = MonotonicClock()
+    with make_controller(clock) as controller:
+        machine = controller.machine
+        with machine.lock:
+            machine.is_enabled, machine.state = True, 2
+            machine.body.move_at(np.array([0.0, 0.0, 0.001]), 1.0)
+        arm = XArm(config_for(controller), clock)
+        assert fault_of_connecting(arm).code == "arm_in_use"
+        arm.close()
+        with machine.lock:
+            machine.advance(clock.now_ns())
+            assert machine.body.speed_m_s > 0
+            assert Register.SET_STATE not in {received.register for received in machine.received}
+            machine.body.halt(1.0)
+        arm = XArm(config_for(controller), clock)
+        arm.connect()
+        arm.close()
+
+
+def test_an_arm_that_ends_its_last_motion_is_waited_for():
+    api = SlowApi([1, 1, 1, 2])
+    check_idle(api)
+    assert api.states == [2]
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("offset_mm", [0.0, 172.0, 300.0])
+def test_an_inspection_knows_where_our_tool_is_whatever_offset_the_controller_has(offset_mm):
+    clock = SimulatedClock()
+    for height_m, is_outside in ((0.20, False), (-0.05, True), (0.40, True)):
+        with make_controller(clock) as controller:
+            controller.machine.settings.tcp_offset = (0.0, 0.0, offset_mm, 0.0, 0.0, 0.0)
+            controller.machine.body = KinematicBody((0.40, 0.0, height_m), clock.now_ns())
+            seen = inspect_arm(config_for(controller))
+            assert (seen.outside is not None) is is_outside
+            assert all(setting.is_kept for setting in seen.mount)
 
 
 @pytest.mark.parametrize(
