@@ -6,7 +6,7 @@ import math
 
 from robot.clock import Clock
 from robot.guard_limits import GuardLimits
-from robot.guard_motion import ToolMotion
+from robot.guard_motion import Rest, ToolMotion
 from robot.guard_path import PathAllowance, Place, clipped
 from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 
@@ -28,7 +28,6 @@ _AHEAD_NS = 10_000_000
 # So much path may come at once, as after a while in which this process did not run.
 _SAVED_S = 1.0
 _STILL_M_S = 0.005
-_STILL_OPENING_S = 0.05
 _NEAR_M = 1.5e-3
 _NEAR_OPENING = 0.05
 
@@ -134,7 +133,7 @@ class ArmWatch:
 
     def __init__(self, arm: Arm, limits: GuardLimits, clock: Clock) -> None:
         self._arm, self._limits, self._clock = arm, limits, clock
-        self._motion = self._start_motion()
+        self._motion, self._rest = self._start_motion(), Rest()
         self.state: ArmState | None = None
         """The newest state; None before the first look."""
 
@@ -149,6 +148,7 @@ class ArmWatch:
         if not all(math.isfinite(number) for number in numbers):
             raise RobotFault("state_not_finite", f"the arm reports {list(numbers)}")
         self._motion.take(state)
+        self._rest.take(state)
         self.state = state
         if (fault := self._arm.fault) is not None:
             raise fault.again()
@@ -158,7 +158,7 @@ class ArmWatch:
 
     def forget(self) -> None:
         """Takes the next state for the first one."""
-        self.state, self._motion = None, self._start_motion()
+        self.state, self._motion, self._rest = None, self._start_motion(), Rest()
 
     def _start_motion(self) -> ToolMotion:
         return ToolMotion(self._limits.max_speed_m_s, self._limits.max_acceleration_m_s2)
@@ -214,8 +214,7 @@ class ArmWatch:
             abs(state.gripper_opening - goal.gripper_opening) <= _NEAR_OPENING
             or state.is_gripper_stuck
         )
-        is_gripper_still = abs(self._motion.opening_speed_hz) <= _STILL_OPENING_S
-        return is_gripper_there and is_gripper_still and self.is_still
+        return is_gripper_there and self._rest.is_resting
 
 
 def check_finite(target: ToolTarget) -> None:

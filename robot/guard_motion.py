@@ -23,6 +23,39 @@ target, and what it tells the arm is up to 30 ms ahead of where the arm is measu
 placed too near is overshot, and takes longer than one placed as much too far."""
 
 
+_REST_NS = 150_000_000
+_REST_M = 1e-3
+_REST_OPENING = 0.02
+
+
+class Rest:
+    """Tells whether an arm rests, from all its states of a while: one that is measured with noise
+    is never still between two of them."""
+
+    def __init__(self) -> None:
+        self._states: deque[ArmState] = deque()
+
+    def take(self, state: ArmState) -> None:
+        """Takes the newest state; one that is not newer than the last is left out."""
+        if self._states and state.t_ns <= self._states[-1].t_ns:
+            return
+        self._states.append(state)
+        while state.t_ns - self._states[0].t_ns > _REST_NS:
+            self._states.popleft()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether tool and gripper stayed where they are, as far as the states go back."""
+        if not self._states:
+            return False
+        here = self._states[-1]
+        return all(
+            math.dist(state.position_m, here.position_m) <= _REST_M
+            and abs(state.gripper_opening - here.gripper_opening) <= _REST_OPENING
+            for state in self._states
+        )
+
+
 class ToolMotion:
     """What a row of states says of the tool's motion.
 
@@ -37,8 +70,6 @@ class ToolMotion:
         self._states: deque[ArmState] = deque()
         self.velocity_m_s: Place = (0.0, 0.0, 0.0)
         """Of the tool; zero until the states span the base."""
-        self.opening_speed_hz = 0.0
-        """Of the gripper, openings a second."""
 
     def take(self, state: ArmState) -> None:
         """Takes the newest state; one that is not newer than the last is left out."""
@@ -57,9 +88,6 @@ class ToolMotion:
         speed = math.hypot(x, y, z)
         factor = min(1.0, self._max_speed_m_s / speed) if speed > 0 else 1.0
         self.velocity_m_s = (x * factor, y * factor, z * factor)
-        self.opening_speed_hz = (state.gripper_opening - before.gripper_opening) / (
-            passed_ns * 1e-9
-        )
 
     def stopping_place(self, deceleration_m_s2: float, t_ns: int) -> Place:
         """Returns where the tool comes to rest if it begins to brake at `t_ns`.

@@ -21,6 +21,9 @@ from robot.xarm_units import to_opening, to_pulses
 _STUCK_BY = 0.05
 _STILL_BY = 0.004
 _STILL_NS = 150_000_000
+_MAX_UNREAD = 3
+"""So many readings in a row without an answer are a fault: a serial line loses one at times."""
+_UNREAD = ("gripper_silent", "sdk_garbled", "sdk_timeout")
 _LAST_S = 0.2
 """A hold that was asked for may take this long before the connection is closed."""
 
@@ -56,7 +59,7 @@ class XArmGripper:
         self._is_held = self._is_hold_due = False
         self._is_closing = False
         self._fault: RobotFault | None = None
-        self._num_measured = 0
+        self._num_measured = self._num_unread = 0
         self._num_asked = 0
         self._thread: threading.Thread | None = None
 
@@ -86,7 +89,7 @@ class XArmGripper:
             )
             self._measure()
         with self._changed:
-            self._fault = None
+            self._fault, self._num_unread = None, 0
             self._is_held = self._is_hold_due = False
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="xarm-gripper", daemon=True)
@@ -160,7 +163,7 @@ class XArmGripper:
                 with _translated("driving the gripper"):
                     if pulses is not None and self._is_new(pulses):
                         self._send(pulses)
-                    self._measure()
+                    self._look()
                     if is_hold_due and self._is_on_its_way:
                         self._send(to_pulses(self._opening))
             except RobotFault as fault:
@@ -200,6 +203,17 @@ class XArmGripper:
             self._sent_pulses = pulses
             # It needs a moment to set out, and is not stuck meanwhile.
             self._was_at = (self._was_at[0], self._clock.now_ns())
+
+    def _look(self) -> None:
+        """Measures; a reading that gets no answer is left out, unless it is one of many."""
+        try:
+            self._measure()
+        except RobotFault as fault:
+            self._num_unread += 1
+            if fault.code not in _UNREAD or self._num_unread >= _MAX_UNREAD:
+                raise
+        else:
+            self._num_unread = 0
 
     def _measure(self) -> None:
         answer = self._api.get_gripper_position()

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from robot.guard_messages import Phase
-from robot.guard_motion import BASE_NS, LEAD_NS, ToolMotion
+from robot.guard_motion import BASE_NS, LEAD_NS, Rest, ToolMotion
 from robot.interfaces import ArmState
 from tests.robot.guard_rig import LIMITS, PERIOD_NS, START, Drive, GuardRig, moved
 
@@ -32,15 +32,33 @@ def state_at(x_m: float, t_ns: int, opening: float = 0.5) -> ArmState:
 def test_a_speed_is_what_a_steady_motion_has():
     motion = ToolMotion(SPEED, LIMITS.max_acceleration_m_s2)
     for k in range(10):
-        motion.take(state_at(0.4 + 0.002 * k, 10 * k * MS, opening=0.01 * k))
+        motion.take(state_at(0.4 + 0.002 * k, 10 * k * MS))
     assert motion.velocity_m_s == pytest.approx((0.2, 0.0, 0.0))
-    assert motion.opening_speed_hz == pytest.approx(1.0)
     x, _, _ = motion.stopping_place(10.0, 90 * MS)
     assert x == pytest.approx(0.418 + 0.2 * LEAD_NS * 1e-9 + 0.2**2 / 20)
     late_x, _, _ = motion.stopping_place(10.0, 110 * MS)
     assert late_x - x == pytest.approx(0.2 * 0.02)
     latest_x, _, _ = motion.stopping_place(10.0, 10**10)
     assert latest_x - x < 0.2 * 0.04
+
+
+def is_resting_after(places_m: list[float], openings: list[float] | None = None) -> bool:
+    rest = Rest()
+    for k, place_m in enumerate(places_m):
+        rest.take(state_at(place_m, 10 * k * MS, openings[k] if openings else 0.5))
+    return rest.is_resting
+
+
+def test_an_arm_rests_when_all_states_of_a_while_say_so_with_their_noise():
+    rng = random.Random(3)
+    noisy = [0.4 + rng.gauss(0, 1e-4) for _ in range(100)]
+    assert is_resting_after(noisy)
+    assert not is_resting_after([*noisy, *(0.4 + 1e-4 * k for k in range(16))])  # 10 mm/s
+    stopped = [0.3 + 1e-3 * k for k in range(100)]
+    assert not is_resting_after([*stopped, *[0.4] * 10])
+    assert is_resting_after([*stopped, *[0.4] * 16])
+    assert not is_resting_after([0.4] * 20, [0.5 + 0.005 * k for k in range(20)])
+    assert not Rest().is_resting
 
 
 def test_states_right_behind_each_other_say_nothing_of_the_speed():

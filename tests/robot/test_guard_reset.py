@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 
 import pytest
 
 from robot.guard_limits import GuardLimits
 from robot.guard_messages import Ack, Phase
-from robot.interfaces import RobotFault, StartPose, ToolTarget
+from robot.interfaces import Arm, ArmState, RobotFault, StartPose, ToolTarget
 from tests.robot import guard_rig
 from tests.robot.guard_rig import LIMITS, PERIOD_NS, START, Drive, GuardRig, moved
+from tests.robot.recording_arm import RecordingArm
 
 rig, drive = guard_rig.rig, guard_rig.drive
 
@@ -47,6 +49,33 @@ def test_a_reset_may_begin_outside_the_box_and_leads_straight_in(rig: GuardRig):
         arm.reset(START)
     assert caught.value.code == "too_far_to_reset"
     assert drive.code() is None
+
+
+class NoisyArm(RecordingArm):
+    """Measures with a tenth of a millimetre of noise."""
+
+    rng = random.Random(5)
+
+    def state(self) -> ArmState:
+        state = super().state()
+        x, y, z = (at + self.rng.gauss(0, 1e-4) for at in state.position_m)
+        return dataclasses.replace(state, position_m=(x, y, z))
+
+
+class NoisyRig(GuardRig):
+    def make_real(self) -> Arm:
+        return NoisyArm(self.clock, self.record.append)
+
+
+def test_a_reset_ends_although_the_arm_measures_with_noise():
+    rig = NoisyRig()
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    began_ns = rig.clock.now_ns()
+    arm.reset(START)
+    assert math.dist(rig.real.place, START.position_m) < 1.5e-3
+    assert rig.clock.now_ns() - began_ns < 5_000_000_000
 
 
 def test_a_reset_crosses_the_table_at_its_height():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from robot.clock import MonotonicClock, SimulatedClock
-from robot.doubles.xarm_frames import Register
+from robot.doubles.xarm_frames import Register, Reply, Request
 from robot.doubles.xarm_server import XArmController
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 from robot.xarm_config import XArmConfig
@@ -17,7 +17,7 @@ from robot.xarm_gripper import XArmGripper
 from robot.xarm_lines import XArmLines
 from robot.xarm_reports import Measured
 from robot.xarm_units import to_opening, to_pulses
-from tests.robot.xarm_rig import connected_arm
+from tests.robot.xarm_rig import config_for, connected_arm, make_controller
 from tests.services.rig import wait_until
 
 HERE_M = (0.40, 0.0, 0.20)
@@ -237,3 +237,51 @@ def test_a_fault_that_comes_while_another_is_being_cleared_is_not_lost(
         arm.state()
         assert arm.fault is not None
         assert arm.fault.code == "gripper_error"
+
+
+class LossyLine:
+    """Has the next answers of the gripper lost on its serial line, though the line works."""
+
+    def __init__(self, controller: XArmController) -> None:
+        self.num_to_lose = 0
+        answers = controller.machine._answers
+        self._answer = answers[Register.RS485_RTU]
+        answers[Register.RS485_RTU] = self._take
+
+    def _take(self, request: Request) -> Reply:
+        reply = self._answer(request)
+        if self.num_to_lose == 0:
+            return reply
+        self.num_to_lose -= 1
+        return Reply(state=reply.state, data=b"")
+
+
+def test_an_answer_that_the_gripper_s_line_loses_is_no_fault_and_many_in_a_row_are():
+    with connected_arm() as (arm, controller, _):
+        arm.reset(START)
+        line = LossyLine(controller)
+        for _ in range(3):
+            line.num_to_lose = 1
+            wait_for_readings(controller)
+            assert line.num_to_lose == 0
+            arm.state()
+            assert arm.fault is None
+        line.num_to_lose = 1000
+        wait_until(lambda: arm.state() is not None and arm.fault is not None)
+        assert arm.fault is not None
+        assert arm.fault.code == "sdk_garbled"
+        line.num_to_lose = 0
+        arm.clear_fault()
+        arm.reset(START)
+
+
+def test_an_error_of_the_controller_is_cleared_also_when_it_answers_slowly():
+    clock = MonotonicClock()
+    with make_controller(clock) as controller:
+        lines = XArmLines(config_for(controller), clock)
+        controller.machine.error = 31
+        controller.faults.reply_delay_s = 0.4
+        lines.clear_errors()
+        controller.faults.reply_delay_s = 0.0
+        assert controller.machine.error == 0
+        lines.close()

@@ -50,8 +50,8 @@ def make_controller(
     Args:
         clock: Time of the motion.
         identity: What it says it is.
-        slow_every: As of `XArmController`. Connecting waits for two rich reports, three times: they come
-            ten times as often as a real controller's here, unless a test says otherwise.
+        slow_every: As of `XArmController`. Connecting waits for two rich reports, three times: they
+            come ten times as often as a real controller's here, unless a test says otherwise.
     """
     hurry_sdk()
     body = KinematicBody(START_M, clock.now_ns())
