@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from robot.arm_claim import ArmClaim
 from robot.bounded_calls import BoundedCalls
 from robot.clock import Clock
 from robot.interfaces import RobotFault
@@ -49,19 +50,20 @@ TOOL_DOWN_RAD = (3.141592653589793, 0.0, 0.0)
 
 
 class XArmLines:
-    """Open connections to a controller.
+    """Open connections to a controller, which nobody else on this machine has meanwhile.
 
     Args:
         config: Where it is, and how long to wait for it.
         clock: Dates what it says.
 
     Raises:
-        RobotFault: `not_connected` or `sdk_missing`.
+        RobotFault: `not_connected`, `sdk_missing`, or `arm_claimed`: another process has it.
     """
 
     def __init__(self, config: XArmConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self._claim = ArmClaim(f"{config.ip}:{config.ports.control}")
         self._calls = BoundedCalls("xarm-motion")
         self._open: list[Any] = []
         self._silent: set[str] = set()
@@ -209,6 +211,7 @@ class XArmLines:
             thread.join(max(0.0, until_s - time.monotonic()))
         self._open = []
         self._calls.close()
+        self._claim.release()
 
     def _note_connection(self, name: str, which: Mapping[str, Any]) -> None:
         if which["reported"]:

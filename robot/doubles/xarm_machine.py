@@ -166,7 +166,6 @@ class XArmMachine:
     def values(self) -> ReportValues:
         """Returns what a report would tell now."""
         self._counter = (self._counter + 1) % 2**32
-        settings = self.settings
         return ReportValues(
             state=self._shown_state(),
             mode=self.mode,
@@ -176,23 +175,12 @@ class XArmMachine:
             is_enabled=self.is_enabled,
             error=self.error,
             warning=self.warning,
-            tcp_offset=settings.tcp_offset,
-            tcp_load=settings.tcp_load,
-            collision_sensitivity=settings.collision_sensitivity,
             axis=self.identity.axis,
             arm_type=self.identity.arm_type,
             version=self.identity.firmware,
             speed_mm_s=1000.0 * self.body.speed_m_s,
             counter=self._counter,
-            is_reduced=settings.is_reduced,
-            boundary_mm=settings.boundary_mm,
-            reduced_speed_mm_s=settings.reduced_speed_mm_s,
-            reduced_joint_speed_rad_s=settings.reduced_joint_speed_rad_s,
-            gravity=settings.gravity,
-            base_offset=settings.base_offset,
-            is_simulation=settings.is_simulation,
-            is_rebound_on=settings.is_rebound_on,
-            is_fence_on=settings.is_fence_on,
+            **self.settings.reported(),
         )
 
     def _shown_state(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,10 @@ class ControllerSettings:
             case _:
                 return False
         return True
+
+    def reported(self) -> dict[str, Any]:
+        """Returns what a report tells of them, as fields of `ReportValues`."""
+        return {name: value for name, value in vars(self).items() if name != "ignored"}
 
     def beyond_tool_m(self, rotation_rad: Sequence[float]) -> np.ndarray:
         """Returns the way from the tool's end to the point whose place is told, base frame. [3]
