@@ -3,13 +3,12 @@
 No sockets and no threads: `handle` takes a request and returns the reply, `advance` moves time on.
 Callers hold `lock`.
 
-Assumed, for want of an arm: the state is 5 from a change of mode until `set_state(0)`, and so it is
-after a change of the tool's offset or load or of the collision sensitivity, which ends in mode 0
-(the vendor says so of all four); an
-emergency stop takes the motors' enabling away; a motion frame in a mode that is not its own is
-answered as invalid; C35 comes as soon as the measured tool is outside the fence, and again after
-it is cleared while the tool is still outside; stopping brakes at 10 m/s2; mode 7 replaces the
-target, mode 0 queues it; the reduced speed cuts the speed of a move instead of refusing it.
+Assumed, for want of an arm: the state is 5 after a change of mode, until `set_state(0)`, and after
+one of the tool's offset, its load or the collision sensitivity, which ends in mode 0 (the vendor
+says so of all four); an emergency stop takes the motors' enabling away; a motion frame in a mode
+that is not its own is answered as invalid; C35 comes as soon as the measured tool is outside the
+fence, and again after it is cleared while the tool is still outside; stopping brakes at 10 m/s2;
+mode 7 replaces the target, mode 0 queues it; the reduced speed cuts that of a move, not the move.
 """
 
 from __future__ import annotations
@@ -76,9 +75,9 @@ class XArmMachine:
         self.samples: deque[Sample] = deque(maxlen=_KEPT_SAMPLES)
         """How it was commanded, each time it was moved on: every 10 ms in a running double."""
         self._queue: deque[tuple[np.ndarray, float, float]] = deque()
-        self._velocity_ends_ns: int | None = None
         self.begins_anew_after_ns = 0
         """How long after a change of the tool it does; 0 for before it is answered."""
+        self._velocity_ends_ns: int | None = None
         self._begins_anew_ns: int | None = None
         self._counter = 0
         self._answers: dict[int, Callable[[Request], Reply]] = {
@@ -113,7 +112,7 @@ class XArmMachine:
             if self.settings.take(request):
                 if request.register in _BEGINS_ANEW:
                     self._begins_anew_ns = t_ns + self.begins_anew_after_ns
-                    self._begin_anew(t_ns)
+                self._begin_anew(t_ns)
                 return self._data(b"")
         except MalformedFrame:
             pass
@@ -132,9 +131,8 @@ class XArmMachine:
     def _begin_anew(self, t_ns: int) -> None:
         """Takes back mode and state, if a change of the tool has it due."""
         if self._begins_anew_ns is not None and t_ns >= self._begins_anew_ns:
-            self._begins_anew_ns = None
             self.stop()
-            self.mode, self.state = _POSITION_MODE, _CHANGING
+            self.mode, self.state, self._begins_anew_ns = _POSITION_MODE, _CHANGING, None
 
     def _step(self, t_ns: int) -> None:
         self.body.advance(t_ns)
@@ -208,9 +206,8 @@ class XArmMachine:
         return Reply(state=self._bits(), data=data)
 
     def _read_tool(self, request: Request) -> Reply:
-        (address,) = struct.unpack(">H", request.data[1:3])
-        value = _BAUD_RATE_2M if address == _BAUD_RATE_ADDRESS else 0
-        return self._data(struct.pack(">i", value))
+        is_baud_rate = struct.unpack(">H", request.data[1:3]) == (_BAUD_RATE_ADDRESS,)
+        return self._data(struct.pack(">i", _BAUD_RATE_2M if is_baud_rate else 0))
 
     def _ask_gripper(self, request: Request) -> Reply:
         if self.error == TOOL_LINE:
