@@ -84,7 +84,7 @@ class PickDetector(Detector):
         else:
             middle_m = tool_m + np.array(held.centre_from_tool_m)
         view = look_for_held(self._calibration, mask, middle_m)
-        if view is None:
+        if view is None or (offset_m is None and not camera.looks_down(view.pixel[None])):
             return Verdict(reward=0.0, confidence=_TOUCH_SURENESS, reason="object not at the tool")
         if offset_m is None:
             seen_m = camera.on_plane(view.pixel[None], float(middle_m[2]))[0]

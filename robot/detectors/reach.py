@@ -84,8 +84,9 @@ class ReachDetector(Detector):
 
     def _held(self, middle_m: np.ndarray, view: HeldView | None) -> tuple[np.ndarray, float]:
         """Returns the middle of the object [3] and its standard deviation."""
-        if view is not None and view.is_clear:
-            seen_m = self._calibration.camera.on_plane(view.pixel[None], float(middle_m[2]))[0]
+        camera = self._calibration.camera
+        if view is not None and view.is_clear and camera.looks_down(view.pixel[None]):
+            seen_m = camera.on_plane(view.pixel[None], float(middle_m[2]))[0]
             self._offsets_m.append(seen_m - middle_m)
         sigma_m = max(_LEAST_SIGMA_M, self._calibration.error_m)
         if not self._offsets_m:

@@ -70,6 +70,8 @@ class TargetMemory:
         return None
 
     def _plausible(self, blob: Blob) -> TargetView | None:
+        if not self._camera.looks_down(blob.centroid_px[None]):
+            return None  # behind the table, as a shirt of the target's colour is
         place_m = self._camera.on_plane(blob.centroid_px[None], _TABLE_M)[0]
         if np.any(place_m[:2] < self._low) or np.any(place_m[:2] > self._high):
             return None

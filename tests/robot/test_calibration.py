@@ -75,8 +75,11 @@ def test_the_height_over_a_known_place_is_found():
 
 def test_a_pixel_above_the_horizon_is_no_place_on_the_table():
     level = replace(CAMERA, rotation_rad=(np.pi / 2, 0.0, 0.0))
+    above, below = np.array([[160.0, 10.0]]), np.array([[160.0, 230.0]])
+    assert (level.looks_down(above), level.looks_down(below)) == (False, True)
+    assert not level.looks_down(np.vstack([below, above]))
     with pytest.raises(CalibrationError, match="look down"):
-        level.on_plane(np.array([[160.0, 10.0]]), 0.0)
+        level.on_plane(above, 0.0)
 
 
 @pytest.mark.parametrize("intrinsics", [None, LENS])
