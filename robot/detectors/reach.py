@@ -20,6 +20,8 @@ _HIDDEN_SIGMA_M = 0.02
 """What a target seen in no part would be uncertain by; a part in view is better in proportion."""
 _UNSEEN_SIGMA_M = 0.005
 """What the object is uncertain by where only the tool says where it is."""
+_DOUBT = 0.5
+"""Greatest confidence where it may be another thing, or may not be there at all."""
 _GONE_LOOKS = 3
 """Looks in a row without a trace of the object after which it is not held any more."""
 _NUM_OFFSETS = 15
@@ -70,13 +72,13 @@ class ReachDetector(Detector):
         target_sigma_m = _LEAST_SIGMA_M + _HIDDEN_SIGMA_M * (1.0 - best.share)
         x, y = (float(n) for n in best.place_m)
         if self._num_gone >= _GONE_LOOKS:
-            return Verdict(reward=0.0, confidence=0.5, reason="nothing held", target_m=(x, y))
+            return Verdict(reward=0.0, confidence=_DOUBT, reason="nothing held", target_m=(x, y))
         distance_m = float(np.hypot(*(held_m[:2] - best.place_m)))
         margin_m = self._tolerance_m - distance_m
         sigma_m = float(np.sqrt(target_sigma_m**2 + held_sigma_m**2))
         return Verdict(
             reward=SUCCESS if margin_m >= 0 else 0.0,
-            confidence=sureness(margin_m, sigma_m),
+            confidence=min(sureness(margin_m, sigma_m), _DOUBT if best.is_ambiguous else 1.0),
             reason=f"{1e3 * distance_m:.1f} mm from the target",
             held_m=_tuple(held_m),
             target_m=(x, y),

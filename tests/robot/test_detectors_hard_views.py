@@ -132,3 +132,70 @@ def test_a_calibration_that_tells_nothing_of_a_frame_is_a_fault_of_the_robot(mon
     monkeypatch.setattr(reach, "_look", fail)
     with pytest.raises(RobotFault, match="detector_failed.*along the vertical"):
         reach.begin(seen(View(), TOOL_M))
+
+
+LOOKALIKE_M = (0.40, 0.05)
+
+
+@pytest.mark.parametrize("side_m", [0.045, 0.055, 0.058])
+def test_a_lookalike_that_comes_later_is_not_the_target(side_m):
+    reach = reach_of()
+    reach.begin(seen(View().square(TARGET_M).ball(MIDDLE_M), TOOL_M))
+    placed = reach.last.target_m
+    both = View().square(TARGET_M).square(LOOKALIKE_M, side_m).ball(MIDDLE_M)
+    verdict = reach.judge(seen(both, TOOL_M, step=1))
+    assert (verdict.reward, verdict.target_m) == (0.0, pytest.approx(placed, abs=1e-6))
+    assert verdict.confidence > 0.99
+    # The gripper hides the target, and only the lookalike is seen.
+    other = View().square(LOOKALIKE_M, side_m).ball(MIDDLE_M)
+    verdict = reach.judge(seen(other, TOOL_M, step=2))
+    assert (verdict.reward, verdict.target_m) == (0.0, pytest.approx(placed, abs=1e-6))
+
+
+def test_the_size_tells_the_target_from_lookalikes_while_none_is_known():
+    reach = reach_of()
+    large = View().square(TARGET_M).square(LOOKALIKE_M, 0.06).ball(MIDDLE_M)
+    reach.begin(seen(large, TOOL_M))
+    assert reach.last.target_m == pytest.approx(TARGET_M, abs=0.002)
+    small = View().square(TARGET_M).square(LOOKALIKE_M, 0.03).ball(MIDDLE_M)
+    reach.begin(seen(small, TOOL_M))
+    assert reach.last.target_m == pytest.approx(TARGET_M, abs=0.002)
+
+
+def test_a_place_with_a_rival_is_doubted_until_it_is_seen_without():
+    reach = reach_of()
+    both = View().square(TARGET_M).square(LOOKALIKE_M, 0.045).ball(MIDDLE_M)
+    reach.begin(seen(both, TOOL_M))
+    assert reach.last.confidence == 0.5
+    hidden = View().ball(below(OVER_TARGET_M))
+    verdict = reach.judge(seen(hidden, OVER_TARGET_M, step=1))
+    assert (verdict.reward, verdict.confidence) == (1.0, 0.5)
+    alone = View().square(TARGET_M).ball(MIDDLE_M)
+    assert reach.judge(seen(alone, TOOL_M, step=2)).confidence > 0.99
+    assert reach.judge(seen(both, TOOL_M, step=3)).confidence > 0.99
+
+
+def test_a_small_patch_of_the_target_s_colour_is_no_rival():
+    reach = reach_of()
+    reach.begin(seen(View().square(TARGET_M).square(LOOKALIKE_M, 0.03).ball(MIDDLE_M), TOOL_M))
+    assert reach.last.confidence > 0.99
+
+
+def test_a_poor_view_gives_way_to_a_better_one_elsewhere():
+    reach = reach_of()
+    reach.begin(seen(View().square(LOOKALIKE_M, 0.03).ball(MIDDLE_M), TOOL_M))
+    assert reach.last.target_m == pytest.approx(LOOKALIKE_M, abs=0.002)
+    reach.judge(seen(View().square(TARGET_M).ball(MIDDLE_M), TOOL_M, step=1))
+    assert reach.last.target_m == pytest.approx(TARGET_M, abs=0.002)
+
+
+def test_a_target_that_is_hidden_bit_by_bit_stays_where_it_was():
+    reach = reach_of()
+    reach.begin(seen(View().square(TARGET_M).ball(MIDDLE_M), TOOL_M))
+    placed = reach.last.target_m
+    for step in range(1, 41):
+        cover_m = (TARGET_M[0], TARGET_M[1] - 0.05 + 0.0008 * step)
+        shown = View().square(TARGET_M).square(cover_m, colour=TABLE).ball(MIDDLE_M)
+        reach.judge(seen(shown, TOOL_M, step=step))
+    assert reach.last.target_m == pytest.approx(placed, abs=0.003)
+    assert reach.last.confidence > 0.9
