@@ -8,7 +8,7 @@ import numpy as np
 
 from robot.calibration import Calibration
 from robot.detectors.detector import Detector
-from robot.detectors.held import look_for_held
+from robot.detectors.held import FAR_M, look_for_held
 from robot.detectors.verdict import Verdict, sureness
 from robot.interfaces import ArmState, Frame
 from robot.rewards import SUCCESS
@@ -21,9 +21,6 @@ _TOUCH_SURENESS = 0.9
 _NEAR_OPENING = 0.15
 _DOUBT = 0.5
 """Fingers this near to the object's width may touch it before the arm tells."""
-_FAR_M = 0.03
-"""An object further beside the tool than this, or further from where the tool has carried it, is
-not between the fingers."""
 _NEAR_TABLE_M = 0.03
 """A grip that begins with the tool this far above the object's top or lower holds it standing."""
 
@@ -88,16 +85,16 @@ class PickDetector(Detector):
             return Verdict(reward=0.0, confidence=_TOUCH_SURENESS, reason="object not at the tool")
         if offset_m is None:
             seen_m = camera.on_plane(view.pixel[None], float(middle_m[2]))[0]
-            if float(np.hypot(*(seen_m - tool_m)[:2])) > _FAR_M:
+            if float(np.hypot(*(seen_m - tool_m)[:2])) > FAR_M:
                 return Verdict(reward=0.0, confidence=_DOUBT, reason="object beside the fingers")
             offset_m = self._offset_m = seen_m - tool_m
             middle_m = seen_m
         height_m, miss_m = camera.height_above(view.pixel, float(middle_m[0]), float(middle_m[1]))
         gap_m = math.hypot(height_m - float(middle_m[2]), miss_m)
-        if gap_m > _FAR_M:
+        if gap_m > FAR_M:
             return Verdict(
                 reward=0.0,
-                confidence=sureness(gap_m - _FAR_M, _FAR_M / 3),
+                confidence=sureness(gap_m - FAR_M, FAR_M / 3),
                 reason=f"object seen {1e3 * gap_m:.0f} mm from where the tool would carry it",
             )
         lift_m = float(middle_m[2]) - standing_m

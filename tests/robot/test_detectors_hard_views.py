@@ -199,3 +199,53 @@ def test_a_target_that_is_hidden_bit_by_bit_stays_where_it_was():
         reach.judge(seen(shown, TOOL_M, step=step))
     assert reach.last.target_m == pytest.approx(placed, abs=0.003)
     assert reach.last.confidence > 0.9
+
+
+def carry(reach, *, num=10, tool_m=TOOL_M, target_m=TARGET_M) -> None:
+    reach.begin(seen(View().square(target_m).ball(below(tool_m)), tool_m))
+    for step in range(1, num):
+        reach.judge(seen(View().square(target_m).ball(below(tool_m)), tool_m, step=step))
+
+
+def test_an_object_dropped_on_the_way_reaches_nothing_at_once():
+    reach = reach_of()
+    goal_m = (0.46, 0.05)
+    carry(reach, target_m=goal_m)
+    for step, x in enumerate(np.arange(0.43, 0.535, 0.0075), start=10):
+        shown = View().square(goal_m).ball((0.43, 0.05, 0.03))
+        verdict = reach.judge(seen(shown, (x, 0.05, 0.1), step=step))
+        assert verdict.reward == 0.0
+        assert verdict.held_m is None
+    assert "from where the tool would carry it" in verdict.reason
+
+
+def test_an_object_that_stands_on_the_target_under_an_empty_gripper_is_not_held():
+    reach = reach_of()
+    carry(reach, tool_m=OVER_TARGET_M)
+    assert reach.last.reward == 1.0
+    on_it = View().square(TARGET_M).ball((*TARGET_M, 0.03))
+    assert reach(seen(on_it, OVER_TARGET_M, step=10)) == 0.0
+    # A finger before it: what was dropped stays so until it is seen at the tool again.
+    half = View().square(TARGET_M).ball((*TARGET_M, 0.03)).ball((0.47, -0.05, 0.04), TABLE)
+    verdict = reach.judge(seen(half, OVER_TARGET_M, step=11))
+    assert (verdict.reward, verdict.confidence, verdict.reason) == (0.0, 0.5, "nothing held")
+    for step, y in enumerate(np.arange(-0.12, -0.045, 0.01), start=12):
+        tool_m = (TARGET_M[0], y, 0.1)
+        reward = reach(seen(View().square(TARGET_M).ball(below(tool_m)), tool_m, step=step))
+    assert reward == 1.0, "a person has put it back, and the tool has carried it since"
+
+
+def test_an_object_that_never_was_at_the_tool_is_not_held():
+    reach = reach_of()
+    beside = View().square(TARGET_M).ball((TARGET_M[0], TARGET_M[1] + 0.04, 0.085))
+    reach.begin(seen(beside, OVER_TARGET_M))
+    assert reach.last.reward == 0.0
+    assert reach.last.held_m is None
+
+
+def test_an_object_that_is_not_seen_at_all_is_doubted():
+    reach = reach_of()
+    carry(reach, tool_m=OVER_TARGET_M)
+    assert reach.last.confidence > 0.99
+    verdict = reach.judge(seen(View().square(TARGET_M), OVER_TARGET_M, step=10))
+    assert (verdict.reward, verdict.confidence) == (1.0, 0.5)
