@@ -21,6 +21,9 @@ _TOUCH_SURENESS = 0.9
 _NEAR_OPENING = 0.15
 _DOUBT = 0.5
 """Fingers this near to the object's width may touch it before the arm tells."""
+MIN_LIFT_M = FAR_M + 0.01
+"""Lifted less, an object that has stayed on the table would be taken for one that is carried; with
+what a view may be off by."""
 _NEAR_TABLE_M = 0.03
 """A grip that begins with the tool this far above the object's top or lower holds it standing."""
 
@@ -35,9 +38,17 @@ class PickDetector(Detector):
     Args:
         calibration: Of the camera and the object.
         lift_height_m: How far above where it stood counts as lifted.
+
+    Raises:
+        ValueError: An object that stays on the table could not be told from one lifted so little.
     """
 
     def __init__(self, calibration: Calibration, lift_height_m: float) -> None:
+        if not lift_height_m >= MIN_LIFT_M:
+            raise ValueError(
+                f"lift_height_m must be at least {MIN_LIFT_M:g} m for the camera to tell an object "
+                f"that is lifted from one that is left behind, got {lift_height_m:g}"
+            )
         super().__init__(calibration)
         self._lift_height_m = lift_height_m
         self._touch_opening: float | None = None

@@ -71,6 +71,7 @@ def test_what_does_not_fit_is_named(changes, named) -> None:
     [
         ({"control_hz": 2.0}, "period: the loop has 0.5 s"),
         ({"start_margin_m": 0.2}, "start_margin_m 0.2 leaves nothing"),
+        ({"task": "pick", "lift_height_m": 0.02}, "cell: lift_height_m must be at least 0.04"),
     ],
 )
 def test_what_the_limits_do_not_allow_is_named(changes, named) -> None:
