@@ -185,6 +185,13 @@ def test_the_file_gives_back_the_same_calibration(reach, tmp_path):
         ("num_views = 75", "", "num_views"),
         ("width_px = 224", "width_px = 224.5", "width_px"),
         ("side_m = 0.05", "side_m = -0.05", "side_m"),
+        ("side_m = 0.05", "side_m = 5.05", "side_m must be between 0 and 1.*metres"),
+        ("height_m = 0.06", "height_m = 60.0", "height_m must be between 0 and 1.*metres"),
+        ("area_m2 = 0.00", "area_m2 = 100.00", "area_m2 must be between 0 and 1.*square"),
+        ("area_m2 = 0.00", "area_m2 = nan # ", "area_m2 must be between 0 and 1"),
+        ("box_low_m = [0.25", "box_low_m = [nan", "box_low_m must be finite"),
+        ("box_high_m = [0.55", "box_high_m = [inf", "box_high_m must be finite"),
+        ("box_low_m = [0.25", "box_low_m = [0.75", "box_low_m must be below box_high_m"),
     ],
 )
 def test_a_file_that_is_not_one_is_refused(reach, tmp_path, before, after, message):
