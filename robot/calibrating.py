@@ -74,6 +74,7 @@ def fit(
     views: Sequence[View],
     *,
     camera_name: str,
+    camera_serial: str = "",
     held_mark: Mark,
     target_mark: Mark | None,
     centre_from_tool_m: tuple[float, float, float],
@@ -87,6 +88,7 @@ def fit(
     Args:
         views: In the order they were taken; the marks are on the first.
         camera_name: Whose frames they are.
+        camera_serial: The camera's serial number, empty where it has none.
         held_mark: A patch of the object.
         target_mark: A patch of the target, None where the task has none.
         centre_from_tool_m: The object's middle from the tool centre point, by the ruler.
@@ -124,6 +126,7 @@ def fit(
     return Fit(
         calibration=Calibration(
             camera_name=camera_name,
+            camera_serial=camera_serial,
             camera=camera,
             held=HeldModel(
                 colour=colour,

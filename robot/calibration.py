@@ -62,6 +62,9 @@ class Calibration:
     """Version of this file's layout."""
     camera_name: str
     """Whose frames it is for."""
+    camera_serial: str = ""
+    """Serial number of the camera that it was made with; empty where that has none, as in
+    simulation."""
     camera: CameraModel
     held: HeldModel
     target: TargetModel | None = None

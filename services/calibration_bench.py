@@ -35,6 +35,8 @@ class Bench:
     """Between two commands."""
     intrinsics: Intrinsics | None = None
     """As the camera says."""
+    camera_serial: str = ""
+    """As the camera says; empty where it has none."""
 
 
 @contextmanager

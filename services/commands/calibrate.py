@@ -26,7 +26,7 @@ from services import config, console
 from services.actor_config import ActorConfig
 from services.calibration_bench import Bench, Point, simulated
 from services.cell_bench import PERIOD_S as CELL_PERIOD_S
-from services.cell_bench import cell_bench, lens_of
+from services.cell_bench import cell_bench, lens_of, serial_of
 from services.commands.flags import OutputFlags
 from services.config_text import to_toml
 from services.process import CannotStart, ExitCode, write_aside
@@ -127,6 +127,7 @@ def calibrate(settings: CalibrateConfig) -> Fit:
     found = fit(
         views,
         camera_name=bench.camera.name,
+        camera_serial=bench.camera_serial,
         held_mark=held,
         target_mark=target,
         centre_from_tool_m=bench.centre_from_tool_m,
@@ -218,6 +219,7 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
             box_high_m=limits.box_high_m,
             period_s=CELL_PERIOD_S,
             intrinsics=lens_of(cell.camera),
+            camera_serial=serial_of(cell.camera),
         )
 
 

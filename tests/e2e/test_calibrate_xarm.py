@@ -103,6 +103,7 @@ def test_the_calibration_is_the_simulator_s_truth_and_an_actor_takes_it(
     focal_px = found.camera.focal_px[0]
     true_px = 111.5 + focal_px * seen[:, :2] * [1, -1] / -seen[:, 2:]
     assert np.linalg.norm(found.camera.project(points_m) - true_px, axis=1).max() < 1.5
+    assert found.camera_serial.startswith("world-")
     assert found.held.opening == pytest.approx(LIMITS.start.gripper_opening, abs=0.03)
     assert found.target is not None
     assert SHIPPED.target is not None
