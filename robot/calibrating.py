@@ -1,7 +1,8 @@
 """Finds a calibration from views of the carried object (`robot.calibration_views`).
 
-The scale comes from the arm's measured positions; what a ruler says is how tall the object is and
-how far below the tool its middle sits. Colours are learned from patches that a person marks.
+The scale comes from the arm's measured positions; what a ruler says is how tall the object is, how
+far below the tool its middle sits, and how large the target is, to check what is seen of it.
+Colours are learned from patches that a person marks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _MAX_JUMP = 1.6
 """A view whose blob is this much larger or smaller than most shows something else, or not all."""
 _MAX_ERROR_PX = 3.0
 """A fit worse than this is of no use: something else than the object was followed."""
+_MAX_SIDE_OFF = 0.15
+"""A target seen so much smaller or larger than the ruler says is hidden in part, or grown into
+something else. A quarter hidden makes the side 13 % smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,8 @@ class Fit:
     """Where it was seen. [N, 2]"""
     drawn_px: np.ndarray
     """Where the calibration draws it. [N, 2]"""
+    target_m: np.ndarray | None
+    """Where the target was found on the table, base frame; None where the task has none. [2]"""
 
     @property
     def errors_px(self) -> np.ndarray:
@@ -67,13 +73,33 @@ class Fit:
             "error_mm": 1e3 * calibration.error_m,
             "camera_m": [round(float(n), 4) for n in calibration.camera.position_m],
             "focal_px": list(calibration.camera.focal_px),
+            "target_side_mm": None
+            if calibration.target is None
+            else 1e3 * calibration.target.side_m,
         }
+
+
+def check_marks(first: np.ndarray, held_mark: Mark, target_mark: Mark | None) -> None:
+    """Checks that objects can be told by their marks, before the arm goes to any trouble.
+
+    Args:
+        first: The picture that they are on. [Y, X, 3]
+        held_mark: A patch of the object.
+        target_mark: A patch of the target, None where the task has none.
+
+    Raises:
+        CalibrationError: A patch has no colour, or it is not of one whole thing.
+    """
+    _blob_of(first, held_mark, "held object")
+    if target_mark is not None:
+        _target_blob(first, target_mark)
 
 
 def fit(
     views: Sequence[View],
     *,
     camera_name: str,
+    camera_serial: str = "",
     held_mark: Mark,
     target_mark: Mark | None,
     centre_from_tool_m: tuple[float, float, float],
@@ -81,12 +107,14 @@ def fit(
     box_low_m: tuple[float, float, float],
     box_high_m: tuple[float, float, float],
     intrinsics: Intrinsics | None = None,
+    target_side_m: float | None = None,
 ) -> Fit:
     """Returns the calibration that follows from the views.
 
     Args:
         views: In the order they were taken; the marks are on the first.
         camera_name: Whose frames they are.
+        camera_serial: The camera's serial number, empty where it has none.
         held_mark: A patch of the object.
         target_mark: A patch of the target, None where the task has none.
         centre_from_tool_m: The object's middle from the tool centre point, by the ruler.
@@ -94,17 +122,18 @@ def fit(
         box_low_m: Of the workspace.
         box_high_m: Of the workspace.
         intrinsics: Of the lens, None to find the focal length too.
+        target_side_m: Of a square as large as the target, by the ruler; None to believe the view.
 
     Raises:
-        CalibrationError: The object cannot be followed, or no camera fits what was seen.
+        CalibrationError: The object cannot be followed, no camera fits what was seen, or the target
+            is not seen as large as it is.
     """
     if not views:
         raise CalibrationError("no views to calibrate from")
     first = views[0].frame.image
     height, width = first.shape[:2]
-    colour = _marked_colour(first, held_mark, "held object")
     # Learned again from all of the object: one patch shows one of its faces.
-    whole = _at_mark(colour.mask(first), held_mark, "held object")
+    whole = _blob_of(first, held_mark, "held object")
     colour = learn_colour(first, whole.mask)
     tools, blobs = _follow(views, colour, whole)
     points_m = tools + np.array(centre_from_tool_m)
@@ -121,9 +150,14 @@ def fit(
         blob.area_px * camera.metres_per_px(point_m) ** 2
         for blob, point_m in zip(blobs, points_m, strict=True)
     ]
+    target, target_m = None, None
+    if target_mark is not None:
+        target, target_m = _target(first, target_mark, camera)
+        _check_side(target, target_side_m)
     return Fit(
         calibration=Calibration(
             camera_name=camera_name,
+            camera_serial=camera_serial,
             camera=camera,
             held=HeldModel(
                 colour=colour,
@@ -132,7 +166,7 @@ def fit(
                 height_m=held_height_m,
                 opening=float(np.median([view.state.gripper_opening for view in views])),
             ),
-            target=None if target_mark is None else _target(first, target_mark, camera),
+            target=target,
             box_low_m=box_low_m,
             box_high_m=box_high_m,
             num_views=len(blobs),
@@ -141,6 +175,7 @@ def fit(
         tools_m=tools,
         seen_px=seen_px,
         drawn_px=drawn_px,
+        target_m=target_m,
     )
 
 
@@ -170,9 +205,9 @@ def _follow(
     return np.array([tools[k] for k in kept]).reshape(-1, 3), [blobs[k] for k in kept]
 
 
-def _target(first: np.ndarray, mark: Mark, camera: CameraModel) -> TargetModel:
-    colour = _marked_colour(first, mark, "target")
-    blob = _at_mark(colour.mask(first), mark, "target")
+def _target(first: np.ndarray, mark: Mark, camera: CameraModel) -> tuple[TargetModel, np.ndarray]:
+    """Returns the target and its place on the table [2]."""
+    blob = _target_blob(first, mark)
     colour = learn_colour(first, blob.mask)
     # What one pixel covers of the table where the target lies.
     column, row = blob.centroid_px
@@ -180,7 +215,29 @@ def _target(first: np.ndarray, mark: Mark, camera: CameraModel) -> TargetModel:
     place_m, right_m, down_m = camera.on_plane(around, 0.0)[:, :2]
     across, along = right_m - place_m, down_m - place_m
     area_m2 = blob.area_px * abs(float(across[0] * along[1] - across[1] * along[0]))
-    return TargetModel(colour=colour, side_m=math.sqrt(area_m2))
+    return TargetModel(colour=colour, side_m=math.sqrt(area_m2)), place_m
+
+
+def _check_side(target: TargetModel, side_m: float | None) -> None:
+    if side_m is not None and not abs(target.side_m / side_m - 1.0) <= _MAX_SIDE_OFF:
+        raise CalibrationError(
+            f"the target looks {1e3 * target.side_m:.0f} mm wide, by the ruler it is "
+            f"{1e3 * side_m:.0f} mm: is it half hidden in first.png?"
+        )
+
+
+def _target_blob(first: np.ndarray, mark: Mark) -> Blob:
+    blob = _blob_of(first, mark, "target")
+    if blob.touches_border:
+        raise CalibrationError(
+            "the target reaches the border of the image and may go on beyond it: put it where all "
+            "of it is seen"
+        )
+    return blob
+
+
+def _blob_of(first: np.ndarray, mark: Mark, what: str) -> Blob:
+    return _at_mark(_marked_colour(first, mark, what).mask(first), mark, what)
 
 
 def _marked_colour(image: np.ndarray, mark: Mark, what: str) -> ColourModel:
@@ -192,7 +249,9 @@ def _marked_colour(image: np.ndarray, mark: Mark, what: str) -> ColourModel:
 
 
 def _at_mark(mask: np.ndarray, mark: Mark, what: str) -> Blob:
-    column, row = round(mark.column_px), round(mark.row_px)
+    # A mark within the last half pixel is rounded out of the image.
+    height, width = mask.shape
+    column, row = min(round(mark.column_px), width - 1), min(round(mark.row_px), height - 1)
     for blob in find_blobs(mask, _MIN_BLOB_PX):
         if blob.mask[row, column]:
             return blob

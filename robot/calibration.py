@@ -33,9 +33,11 @@ class HeldModel:
     """Of the gripper around it, 0 closed .. 1 open."""
 
     def __post_init__(self) -> None:
-        _check_positive(area_m2=self.area_m2, height_m=self.height_m)
+        _check_size(area_m2=self.area_m2, height_m=self.height_m)
         if not all(math.isfinite(n) for n in self.centre_from_tool_m):
-            raise CalibrationError("centre_from_tool_m must be finite")
+            raise CalibrationError(
+                f"centre_from_tool_m must be finite, got {self.centre_from_tool_m}"
+            )
         if not 0.0 <= self.opening <= 1.0:
             raise CalibrationError(f"opening must be 0 .. 1, got {self.opening}")
 
@@ -49,7 +51,7 @@ class TargetModel:
     """Side of a square of its size."""
 
     def __post_init__(self) -> None:
-        _check_positive(side_m=self.side_m)
+        _check_size(side_m=self.side_m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,9 @@ class Calibration:
     """Version of this file's layout."""
     camera_name: str
     """Whose frames it is for."""
+    camera_serial: str = ""
+    """Serial number of the camera that it was made with; empty where that has none, as in
+    simulation."""
     camera: CameraModel
     held: HeldModel
     target: TargetModel | None = None
@@ -78,8 +83,13 @@ class Calibration:
             raise CalibrationError(
                 f"this is a calibration of format {self.format}, not {FORMAT}: calibrate again"
             )
+        for name, corner_m in (("box_low_m", self.box_low_m), ("box_high_m", self.box_high_m)):
+            if not all(math.isfinite(n) for n in corner_m):
+                raise CalibrationError(f"{name} must be finite, got {corner_m}")
         if any(low >= high for low, high in zip(self.box_low_m, self.box_high_m, strict=True)):
-            raise CalibrationError("box_low_m is not below box_high_m")
+            raise CalibrationError(
+                f"box_low_m must be below box_high_m, got {self.box_low_m} and {self.box_high_m}"
+            )
         if not (math.isfinite(self.error_px) and self.error_px >= 0):
             raise CalibrationError(f"error_px must not be negative, got {self.error_px}")
 
@@ -100,7 +110,11 @@ class Calibration:
             )
 
 
-def _check_positive(**numbers: float) -> None:
+def _check_size(**numbers: float) -> None:
     for name, value in numbers.items():
-        if not (math.isfinite(value) and value > 0):
-            raise CalibrationError(f"{name} must be positive, got {value}")
+        if not 0 < value < 1:
+            unit = "square metres" if name.endswith("_m2") else "metres"
+            raise CalibrationError(
+                f"{name} must be between 0 and 1, got {value}: it is in {unit}, of something that "
+                "fits a gripper or lies before it"
+            )

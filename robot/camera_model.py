@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_HORIZON = -1e-6
+"""Upward part of a unit direction from which on it meets no plane below."""
+
 
 class CalibrationError(ValueError):
     """A calibration cannot be made or used; the message says what was expected."""
@@ -80,14 +83,18 @@ class CameraModel:
         rays = np.column_stack([flat, np.ones(len(flat))]) @ self._rotation()
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
+    def looks_down(self, pixels: np.ndarray) -> bool:
+        """Whether every pixel looks below the horizon, as `on_plane` needs it. [N, 2]"""
+        return bool(np.all(self.rays(pixels)[:, 2] < _HORIZON))
+
     def on_plane(self, pixels: np.ndarray, height_m: float) -> np.ndarray:
         """Returns where pixels look at the level plane of a height. [N, 2] -> [N, 3]
 
         Raises:
-            CalibrationError: A pixel looks at or above the horizon.
+            CalibrationError: A pixel looks at or above the horizon; ask `looks_down` first.
         """
         origin, rays = self.position_m, self.rays(pixels)
-        if np.any(rays[:, 2] >= -1e-6):
+        if np.any(rays[:, 2] >= _HORIZON):
             raise CalibrationError("the camera does not look down on the table")
         return origin + rays * ((height_m - origin[2]) / rays[:, 2:3])
 

@@ -8,7 +8,8 @@ commanded target (see `robot.safety`). Nothing here ends a trial but `terminated
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +122,8 @@ class RobotEnv:
         self._gate.start(pose)
         self._arm.reset(pose)
         observation = self.observe()
-        self.reward.begin(observation)
+        with self._latching():
+            self.reward.begin(observation)
         if self._lookout is not None and isinstance(self._arm, WatchedArm):
             self._lookout.begin(self._arm)
         return observation
@@ -210,8 +212,13 @@ class RobotEnv:
             self._arm.rest()
 
     def outcome_of(self, observation: Observation) -> tuple[float, bool]:
-        """Returns reward and `terminated` of the step that led to `observation`."""
-        return self.reward(observation), False
+        """Returns reward and `terminated` of the step that led to `observation`.
+
+        Raises:
+            RobotFault: The observation cannot be judged; the arm is stopped and stays so.
+        """
+        with self._latching():
+            return self.reward(observation), False
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Applies an action, lets one period pass on the clock, and scores what came of it.
@@ -256,6 +263,14 @@ class RobotEnv:
         for camera in self._cameras.values():
             camera.close()
         self._arm.close()
+
+    @contextlib.contextmanager
+    def _latching(self) -> Iterator[None]:
+        try:
+            yield
+        except RobotFault as fault:
+            self.latch(fault)
+            raise
 
     def _sees_nothing_new(self) -> bool:
         is_blind = self._lookout is not None and self._lookout.is_blind

@@ -178,7 +178,11 @@ class RecordingSource:
         if self._path.suffix != ".bag":
             return self._path
         converted = self._path.with_suffix(".db3")
-        if not converted.exists():
+        # One that is older than the recording was made from another of the same name.
+        made_ns = converted.stat().st_mtime_ns if converted.exists() else -1
+        if made_ns >= self._path.stat().st_mtime_ns:
+            logger.info("recording reuse bag=%s db3=%s", self._path, converted)
+        else:
             logger.info("recording convert bag=%s db3=%s", self._path, converted)
             partial = converted.with_name(f"{converted.stem}.partial.db3")
             partial.unlink(missing_ok=True)

@@ -68,10 +68,18 @@ def check_cell(config: ActorConfig, *, is_calibrated: bool = True) -> None:
 
 def _check_calibration(config: ActorConfig) -> None:
     cameras, calibration = _cameras(config), _calibration(config)
-    if calibration.camera_name not in {camera.name for camera in cameras}:
+    name, serial = calibration.camera_name, calibration.camera_serial
+    address = next((camera for camera in cameras if camera.name == name), None)
+    if address is None:
         raise ConfigError(
-            f"{config.calibration}: made for camera {calibration.camera_name!r}, there "
+            f"{config.calibration}: made for camera {name!r}, there "
             f"is {', '.join(camera.name for camera in cameras)}"
+        )
+    if serial and address.serial not in (None, serial):
+        raise ConfigError(
+            f"{config.calibration}: made with the camera of serial number {serial}, but {name!r} "
+            f"is {address.serial}: swap the names in --camera if they are mixed up, or calibrate "
+            "again"
         )
     stream, model = config.cell.stream, calibration.camera
     if (stream.width, stream.height) != (model.width_px, model.height_px):

@@ -28,6 +28,8 @@ class Bench:
     """Of the gripper while the object is carried."""
     centre_from_tool_m: Point
     held_height_m: float
+    target_side_m: float | None
+    """Of the target, as the ruler says; None where nobody measured it or the task has none."""
     task: TaskName
     box_low_m: Point
     box_high_m: Point
@@ -35,6 +37,8 @@ class Bench:
     """Between two commands."""
     intrinsics: Intrinsics | None = None
     """As the camera says."""
+    camera_serial: str = ""
+    """As the camera says; empty where it has none."""
 
 
 @contextmanager
@@ -61,6 +65,7 @@ def simulated(sim: SimConfig, start_m: Point) -> Iterator[Bench]:
             opening=given.opening,
             centre_from_tool_m=given.centre_from_tool_m,
             held_height_m=given.height_m,
+            target_side_m=given.target_side_m,
             task=sim.task,
             box_low_m=sim.limits.box_low_m,
             box_high_m=sim.limits.box_high_m,

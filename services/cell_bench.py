@@ -122,3 +122,8 @@ def lens_of(camera: Camera) -> Intrinsics | None:
     if any(lens.distortion):
         return None
     return Intrinsics(focal_px=(lens.fx_px, lens.fy_px), centre_px=(lens.ppx_px, lens.ppy_px))
+
+
+def serial_of(camera: Camera) -> str:
+    """Returns the serial number a camera says it has, empty where it says none."""
+    return camera.facts.serial if isinstance(camera, KnownCamera) else ""

@@ -67,11 +67,16 @@ def overruled(rewards: np.ndarray, outcome: Outcome) -> np.ndarray:
 
     Args:
         rewards: As they were recorded, float32; 1 is success. [L]
-        outcome: Success makes the last step one, if none is; failure takes success back.
+        outcome: Success makes the last step one, if none is; failure takes success back. What is
+            left there is the last reward below success before it, 0 without one: a pick that was
+            lifted is worth no less than one that was grasped.
     """
     changed = rewards.copy()
     if outcome is Outcome.FAILURE:
-        changed[rewards >= SUCCESS] = 0.0
+        last = rewards.dtype.type(0.0)
+        for k, reward in enumerate(rewards):
+            last = last if reward >= SUCCESS else reward
+            changed[k] = last
     elif outcome is Outcome.SUCCESS and not (rewards >= SUCCESS).any():
         changed[-1:] = SUCCESS
     return changed

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from robot.calibration import Calibration
+from robot.camera_model import CalibrationError
 from robot.detectors.track import ToolTrack
 from robot.detectors.verdict import Verdict
-from robot.interfaces import ArmState, Frame
+from robot.interfaces import ArmState, Frame, RobotFault
 from robot.observation import Observation
 from robot.rewards import SUCCESS
 
@@ -52,8 +53,8 @@ class Detector(ABC):
         A stale observation changes nothing and is given the reward before it, without confidence.
 
         Raises:
-            RobotFault: The calibrated camera's frame or the arm's state is missing, or the
-                frame is not of the calibrated size.
+            RobotFault: The calibrated camera's frame or the arm's state is missing, the frame is
+                not of the calibrated size, or the calibration tells nothing of what is seen.
         """
         if observation.is_stale:
             self._last = Verdict(reward=self._last.reward, confidence=0.0, reason="stale frame")
@@ -61,7 +62,14 @@ class Detector(ABC):
         frame, state = observation.seen_by(self._calibration.camera_name)
         self._calibration.check_image(frame.image)
         self._track.add(state)
-        self._last = self._look(frame, state)
+        try:
+            self._last = self._look(frame, state)
+        except CalibrationError as error:
+            raise RobotFault(
+                "detector_failed",
+                f"camera {self._calibration.camera_name}: {error}; does it still stand where it "
+                "was calibrated?",
+            ) from error
         return self._last
 
     @abstractmethod

@@ -70,7 +70,12 @@ def draw_marks(image: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
 
 def draw_fit(image: np.ndarray, fit: Fit, zoom: int = 3) -> np.ndarray:
     """Returns the image with the box, the grid and the reprojection errors, 20 times enlarged."""
-    drawn = draw_box(_enlarged(image, zoom), fit.calibration, zoom)
+    calibration = fit.calibration
+    drawn = draw_box(_enlarged(image, zoom), calibration, zoom)
+    if calibration.target is not None and fit.target_m is not None:
+        half_m = calibration.target.side_m / 2
+        low_m, high_m = fit.target_m - half_m, fit.target_m + half_m
+        _outline(drawn, calibration, (low_m, high_m), TARGET, zoom)
     for seen, calculated in zip(fit.seen_px, fit.drawn_px, strict=True):
         start = _at(seen, zoom)
         error = _at(seen + _ERROR_SCALE * (calculated - seen), zoom)
@@ -81,8 +86,9 @@ def draw_fit(image: np.ndarray, fit: Fit, zoom: int = 3) -> np.ndarray:
         drawn,
         [
             f"yellow: object seen at {len(errors)} tool positions; green: error x {_ERROR_SCALE:g}",
-            f"reprojection error {fit.calibration.error_px:.2f} px rms, {errors.max():.2f} px at "
-            "most; white: box on the table",
+            f"reprojection error {calibration.error_px:.2f} px rms, {errors.max():.2f} px at most; "
+            "white: box on the table",
+            *([] if fit.target_m is None else ["cyan: a square as large as the target was seen"]),
         ],
     )
 
@@ -90,10 +96,7 @@ def draw_fit(image: np.ndarray, fit: Fit, zoom: int = 3) -> np.ndarray:
 def draw_box(image: np.ndarray, calibration: Calibration, zoom: int) -> np.ndarray:
     """Returns a copy of the enlarged image with the outline of the box on the table."""
     drawn = image.copy()
-    (x0, y0, _), (x1, y1, _) = calibration.box_low_m, calibration.box_high_m
-    corners = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]], np.float64)
-    outline = [_at(pixel, zoom) for pixel in calibration.camera.project(corners)]
-    cv2.polylines(drawn, [np.array(outline)], True, WHITE, 1, cv2.LINE_AA)  # noqa: FBT003 - cv2
+    _outline(drawn, calibration, (calibration.box_low_m, calibration.box_high_m), WHITE, zoom)
     return drawn
 
 
@@ -141,6 +144,20 @@ def tiled(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 def _enlarged(image: np.ndarray, zoom: int) -> np.ndarray:
     return np.repeat(np.repeat(image, zoom, axis=0), zoom, axis=1)
+
+
+def _outline(
+    drawn: np.ndarray,
+    calibration: Calibration,
+    corners_m: tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray],
+    colour: Colour,
+    zoom: int,
+) -> None:
+    """Draws the rectangle on the table between two opposite corners."""
+    (x0, y0), (x1, y1) = corners_m[0][:2], corners_m[1][:2]
+    flat_m = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]], np.float64)
+    outline = [_at(pixel, zoom) for pixel in calibration.camera.project(flat_m)]
+    cv2.polylines(drawn, [np.array(outline)], True, colour, 1, cv2.LINE_AA)  # noqa: FBT003 - cv2
 
 
 def _at(pixel: np.ndarray, zoom: int) -> tuple[int, int]:

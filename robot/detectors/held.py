@@ -18,6 +18,9 @@ _CLEAR_SHARES = (0.4, 1.3)
 something of the same colour has grown into it; smaller, and something is in front of it."""
 _SEARCH_RADII = 1.6
 """How far from where the tool has it the object may appear, in its own radii."""
+FAR_M = 0.03
+"""An object further beside the tool than this, or further from where the tool has carried it, is
+not between the fingers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,8 @@ class HeldView:
     share: float
     """Its area as a part of the expected one."""
     is_clear: bool
-    """Most of the object is seen, and nothing else of its colour with it."""
+    """Most of the object is seen, and nothing else of its colour with it; it may lie beside the
+    place where it was looked for."""
 
 
 def look_for_held(
@@ -55,7 +59,6 @@ def look_for_held(
     share = blob.area_px / expected_px
     low, high = _CLEAR_SHARES
     is_clear = low <= share <= high and not blob.touches_border
-    is_clear &= float(np.hypot(*(blob.centroid_px - (column, row)))) <= _SEARCH_RADII * radius_px
     if not is_clear and share > high:
         # Only the part of a grown blob that can be the object counts.
         part = blob.mask & near

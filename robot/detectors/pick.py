@@ -8,7 +8,7 @@ import numpy as np
 
 from robot.calibration import Calibration
 from robot.detectors.detector import Detector
-from robot.detectors.held import look_for_held
+from robot.detectors.held import FAR_M, look_for_held
 from robot.detectors.verdict import Verdict, sureness
 from robot.interfaces import ArmState, Frame
 from robot.rewards import SUCCESS
@@ -21,9 +21,9 @@ _TOUCH_SURENESS = 0.9
 _NEAR_OPENING = 0.15
 _DOUBT = 0.5
 """Fingers this near to the object's width may touch it before the arm tells."""
-_FAR_M = 0.03
-"""An object further beside the tool than this, or further from where the tool has carried it, is
-not between the fingers."""
+MIN_LIFT_M = FAR_M + 0.01
+"""Lifted less, an object that has stayed on the table would be taken for one that is carried; with
+what a view may be off by."""
 _NEAR_TABLE_M = 0.03
 """A grip that begins with the tool this far above the object's top or lower holds it standing."""
 
@@ -38,9 +38,17 @@ class PickDetector(Detector):
     Args:
         calibration: Of the camera and the object.
         lift_height_m: How far above where it stood counts as lifted.
+
+    Raises:
+        ValueError: An object that stays on the table could not be told from one lifted so little.
     """
 
     def __init__(self, calibration: Calibration, lift_height_m: float) -> None:
+        if not lift_height_m >= MIN_LIFT_M:
+            raise ValueError(
+                f"lift_height_m must be at least {MIN_LIFT_M:g} m for the camera to tell an object "
+                f"that is lifted from one that is left behind, got {lift_height_m:g}"
+            )
         super().__init__(calibration)
         self._lift_height_m = lift_height_m
         self._touch_opening: float | None = None
@@ -84,20 +92,20 @@ class PickDetector(Detector):
         else:
             middle_m = tool_m + np.array(held.centre_from_tool_m)
         view = look_for_held(self._calibration, mask, middle_m)
-        if view is None:
+        if view is None or (offset_m is None and not camera.looks_down(view.pixel[None])):
             return Verdict(reward=0.0, confidence=_TOUCH_SURENESS, reason="object not at the tool")
         if offset_m is None:
             seen_m = camera.on_plane(view.pixel[None], float(middle_m[2]))[0]
-            if float(np.hypot(*(seen_m - tool_m)[:2])) > _FAR_M:
+            if float(np.hypot(*(seen_m - tool_m)[:2])) > FAR_M:
                 return Verdict(reward=0.0, confidence=_DOUBT, reason="object beside the fingers")
             offset_m = self._offset_m = seen_m - tool_m
             middle_m = seen_m
         height_m, miss_m = camera.height_above(view.pixel, float(middle_m[0]), float(middle_m[1]))
         gap_m = math.hypot(height_m - float(middle_m[2]), miss_m)
-        if gap_m > _FAR_M:
+        if gap_m > FAR_M:
             return Verdict(
                 reward=0.0,
-                confidence=sureness(gap_m - _FAR_M, _FAR_M / 3),
+                confidence=sureness(gap_m - FAR_M, FAR_M / 3),
                 reason=f"object seen {1e3 * gap_m:.0f} mm from where the tool would carry it",
             )
         lift_m = float(middle_m[2]) - standing_m

@@ -9,7 +9,7 @@ import numpy as np
 from robot.clock import Clock
 from robot.interfaces import Arm, RobotFault, StartPose, ToolTarget
 from robot.sim.env import make_sim_task
-from robot.sim.objects import HELD_BELOW_TOOL_M, PRISM_HEIGHT_M
+from robot.sim.objects import HELD_BELOW_TOOL_M, PRISM_HEIGHT_M, TARGET_SIDE_M
 from robot.sim.tasks import HOLDING_OPENING, REACH_HEIGHT_M
 from robot.sim.world import SimWorld
 
@@ -30,6 +30,8 @@ class HandedOver:
 
     centre_from_tool_m: tuple[float, float, float]
     height_m: float
+    target_side_m: float | None
+    """Of the target; None where the task has none."""
     opening: float
     """To command while it is carried."""
 
@@ -54,6 +56,7 @@ def hand_over(world: SimWorld, arm: Arm, clock: Clock, place_m: tuple[float, flo
         return HandedOver(
             centre_from_tool_m=(0.0, 0.0, PRISM_HEIGHT_M / 2 - HELD_BELOW_TOOL_M),
             height_m=PRISM_HEIGHT_M,
+            target_side_m=TARGET_SIDE_M,
             opening=HOLDING_OPENING,
         )
     world.place_body("object", np.array([x, y, PRISM_HEIGHT_M / 2]))
@@ -65,5 +68,6 @@ def hand_over(world: SimWorld, arm: Arm, clock: Clock, place_m: tuple[float, flo
     return HandedOver(
         centre_from_tool_m=(0.0, 0.0, PRISM_HEIGHT_M / 2 - GRASP_HEIGHT_M),
         height_m=PRISM_HEIGHT_M,
+        target_side_m=None,
         opening=GRIP_OPENING,
     )

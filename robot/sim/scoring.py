@@ -11,6 +11,7 @@ import numpy as np
 from robot.clock import SimulatedClock
 from robot.detectors.make import Detector
 from robot.detectors.verdict import Verdict
+from robot.interfaces import SUCCESS
 from robot.observation import Observation
 from robot.sim.config import SimConfig
 from robot.sim.env import make_reward, make_sim_env
@@ -79,17 +80,27 @@ def judge_trials(
 
 
 class Tally:
-    """Counts of what was true and what was said, with the confidence on either side."""
+    """Counts of what was true and what was said, with the confidence on either side.
+
+    A trial is a success from its first frame of success on, as a learner and a series count it.
+    """
 
     def __init__(self) -> None:
         self.counts = np.zeros((len(LEVELS), len(LEVELS)), np.int64)
         """By true reward, then by the detector's. [3, 3]"""
         self._confidence: dict[bool, list[float]] = {True: [], False: []}
+        self._successes: dict[int, tuple[bool, bool]] = {}
+        """By trial: whether one was said, and whether one was true."""
 
     def add(self, judged: Judged) -> None:
         """Counts one frame."""
         self.counts[LEVELS.index(judged.true_reward), LEVELS.index(judged.verdict.reward)] += 1
         self._confidence[judged.is_agreed].append(judged.verdict.confidence)
+        said, true = self._successes.get(judged.trial, (False, False))
+        self._successes[judged.trial] = (
+            said or judged.verdict.reward >= SUCCESS,
+            true or judged.true_reward >= SUCCESS,
+        )
 
     @property
     def num_frames(self) -> int:
@@ -110,6 +121,26 @@ class Tally:
     def num_missed_success(self) -> int:
         """Successes that were not called so."""
         return int(self.counts[-1, :-1].sum())
+
+    @property
+    def num_trials(self) -> int:
+        """Trials counted."""
+        return len(self._successes)
+
+    @property
+    def num_false_trials(self) -> int:
+        """Trials called a success that were none."""
+        return sum(said and not true for said, true in self._successes.values())
+
+    @property
+    def num_missed_trials(self) -> int:
+        """Trials that were a success and were not called so."""
+        return sum(true and not said for said, true in self._successes.values())
+
+    @property
+    def trial_agreement(self) -> float:
+        """Part of the trials with the same outcome."""
+        return 1.0 - (self.num_false_trials + self.num_missed_trials) / self.num_trials
 
     def mean_confidence(self, *, is_agreed: bool) -> float | None:
         """Returns the mean confidence over right or over wrong verdicts, None without any."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from robot.calibrating import Fit, Mark, fit
+from robot.calibrating import Fit, Mark, check_marks, fit
 from robot.calibration_views import Grid, View, visit
 from robot.camera_model import Intrinsics
 from robot.detectors import draw
@@ -26,7 +26,7 @@ from services import config, console
 from services.actor_config import ActorConfig
 from services.calibration_bench import Bench, Point, simulated
 from services.cell_bench import PERIOD_S as CELL_PERIOD_S
-from services.cell_bench import cell_bench, lens_of
+from services.cell_bench import cell_bench, lens_of, serial_of
 from services.commands.flags import OutputFlags
 from services.config_text import to_toml
 from services.process import CannotStart, ExitCode, write_aside
@@ -34,6 +34,7 @@ from services.process import CannotStart, ExitCode, write_aside
 CALIBRATION_FILE = "calibration.toml"
 FIRST_PICTURE = "first.png"
 GRID_PICTURE = "grid.png"
+REFUSED_PICTURE = "grid-refused.png"
 Marked = tuple[float, float, float]
 
 GRIDS: dict[TaskName, Grid] = {
@@ -68,6 +69,9 @@ class CalibrateConfig(OutputFlags):
     """Middle of the object from the tool centre point, by the ruler; for a real arm."""
     held_height_m: float | None = None
     """How tall the object is, by the ruler; for a real arm."""
+    target_side_m: float | None = None
+    """Side of the target, by the ruler, or of a square as large; for a real arm at reach. What is
+    seen of it is compared. In simulation none takes the scene's."""
     sim: SimConfig = field(default_factory=SimConfig)
     """The simulated workspace; its task decides what is calibrated for."""
     out: Path = Path("runs/calibration")
@@ -88,20 +92,21 @@ class CalibrateConfig(OutputFlags):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max_error_px) and self.max_error_px > 0):
             raise ValueError(f"max_error_px must be positive, got {self.max_error_px}")
+        if self.target_side_m is not None and not 0 < self.target_side_m < 1:
+            raise ValueError(f"target_side_m must be 0 .. 1 metre, got {self.target_side_m}")
 
 
 def main(argv: Sequence[str]) -> int:
     """Calibrates; 3 where something has to be marked or put right first."""
     settings = config.load(CalibrateConfig, argv, prog="offworld calibrate")
-    found = calibrate(settings)
-    path = settings.out / CALIBRATION_FILE
-    write_aside(path, to_toml(found.calibration))
-    report(found, path, is_json=settings.json)
+    report(calibrate(settings), settings.out / CALIBRATION_FILE, is_json=settings.json)
     return ExitCode.DONE
 
 
 def calibrate(settings: CalibrateConfig) -> Fit:
-    """Moves the arm, saves the pictures and returns what was found.
+    """Moves the arm, writes the file and the pictures, and returns what was found.
+
+    What is refused leaves a calibration of before as it was, with the picture that belongs to it.
 
     Raises:
         CannotStart: No mark is known, or what was found is too far off to be used.
@@ -123,10 +128,13 @@ def calibrate(settings: CalibrateConfig) -> Fit:
                         f"read where the object is off {settings.out / FIRST_PICTURE} and give "
                         "--held-mark COLUMN ROW RADIUS, for reach --target-mark too"
                     )
+                # Before the arm makes its way over the grid.
+                check_marks(first, held, target)
     assert held is not None
     found = fit(
         views,
         camera_name=bench.camera.name,
+        camera_serial=bench.camera_serial,
         held_mark=held,
         target_mark=target,
         centre_from_tool_m=bench.centre_from_tool_m,
@@ -134,14 +142,18 @@ def calibrate(settings: CalibrateConfig) -> Fit:
         box_low_m=bench.box_low_m,
         box_high_m=bench.box_high_m,
         intrinsics=settings.intrinsics or bench.intrinsics,
+        target_side_m=settings.target_side_m or bench.target_side_m,
     )
-    draw.save(settings.out / GRID_PICTURE, draw.draw_fit(views[0].frame.image, found))
+    picture = settings.out / REFUSED_PICTURE
+    draw.save(picture, draw.draw_fit(views[0].frame.image, found))
     if found.calibration.error_px > settings.max_error_px:
         raise CannotStart(
             f"the reprojection error is {found.calibration.error_px:.2f} pixels, more than "
-            f"{settings.max_error_px:g}: look at {settings.out / GRID_PICTURE}; did the object "
-            "move in the gripper, or the camera?"
+            f"{settings.max_error_px:g}: look at {picture}; did the object move in the gripper, or "
+            "the camera?"
         )
+    write_aside(settings.out / CALIBRATION_FILE, to_toml(found.calibration))
+    picture.replace(settings.out / GRID_PICTURE)
     return found
 
 
@@ -184,6 +196,8 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
     centre, height = settings.centre_from_tool_m, settings.held_height_m
     if centre is None or height is None:
         raise CannotStart("a real arm needs --centre-from-tool-m X Y Z and --held-height-m")
+    if actor.cell.task == "reach" and settings.target_side_m is None:
+        raise CannotStart("a real arm at reach needs --target-side-m, the target's by the ruler")
     with cell_bench(actor, settings.camera_name) as cell:
         limits, start = cell.limits, cell.limits.start
         # A grid that cannot be is refused before anything moves.
@@ -213,11 +227,13 @@ def at_the_arm(settings: CalibrateConfig, actor: ActorConfig) -> Iterator[Bench]
             opening=opening,
             centre_from_tool_m=centre,
             held_height_m=height,
+            target_side_m=settings.target_side_m,
             task=actor.cell.task,
             box_low_m=limits.box_low_m,
             box_high_m=limits.box_high_m,
             period_s=CELL_PERIOD_S,
             intrinsics=lens_of(cell.camera),
+            camera_serial=serial_of(cell.camera),
         )
 
 
@@ -236,6 +252,11 @@ def report(found: Fit, path: Path, *, is_json: bool) -> None:
         f"camera {calibration.camera_name} at x {x} y {y} z {z} m, focal length "
         f"{calibration.camera.focal_px[0]:.0f} px"
     )
+    if calibration.target is not None:
+        console.say(
+            f"target as large as a square of {1e3 * calibration.target.side_m:.1f} mm: compare it "
+            "with the ruler"
+        )
     console.say(f"written: {path}, with {FIRST_PICTURE} and {GRID_PICTURE} beside it")
 
 

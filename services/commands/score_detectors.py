@@ -11,7 +11,7 @@ import numpy as np
 from robot.calibration import Calibration
 from robot.detectors import draw
 from robot.detectors.make import make_detector
-from robot.sim.config import SimConfig
+from robot.sim.config import VARIATIONS, SimConfig
 from robot.sim.scoring import LEVELS, Behaviour, Judged, Tally, judge_trials
 from services import config, console
 from services.commands.flags import OutputFlags
@@ -39,13 +39,20 @@ class ScoreConfig(OutputFlags):
     max_pictured: int = 12
     """Frames in the picture."""
     min_agreement: float = 0.97
-    """The exit code is 5 where a row agrees in less than this part of its frames."""
+    """The exit code is 5 where a row agrees in less than this part of its frames, or of its trials'
+    outcomes."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.max_pictured < 1:
             raise ValueError("trials and max_pictured must be at least 1")
         if not 0.0 <= self.min_agreement <= 1.0:
             raise ValueError(f"min_agreement must be 0 .. 1, got {self.min_agreement}")
+        known = VARIATIONS[self.sim.task]
+        if not self.variations or not set(self.variations) <= set(known):
+            raise ValueError(
+                f"variations of {self.sim.task}: expected one or more of {', '.join(known)}, got "
+                f"{', '.join(self.variations) or 'none at all'}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,10 @@ def main(argv: Sequence[str]) -> int:
     if settings.picture is not None:
         draw.save(settings.picture, picture(settings, calibration, rows))
     report(settings, rows)
-    is_good = all(row.tally.agreement >= settings.min_agreement for row in rows)
+    is_good = all(
+        min(row.tally.agreement, row.tally.trial_agreement) >= settings.min_agreement
+        for row in rows
+    )
     return ExitCode.DONE if is_good else ExitCode.BAD_DATA
 
 
@@ -98,7 +108,17 @@ def report(settings: ScoreConfig, rows: Sequence[Row]) -> None:
     if settings.json:
         console.emit_json([_answer(row) for row in rows])
         return
-    columns = ("variation", "behaviour", ">frames", ">agreement", ">false 1", ">missed 1", "sure")
+    columns = (
+        "variation",
+        "behaviour",
+        ">frames",
+        ">agreement",
+        ">false 1",
+        ">missed 1",
+        ">false trials",
+        ">missed trials",
+        "sure",
+    )
     lines = []
     for row in rows:
         tally = row.tally
@@ -110,6 +130,8 @@ def report(settings: ScoreConfig, rows: Sequence[Row]) -> None:
                 f"{100 * tally.agreement:.1f} %",
                 tally.num_false_success,
                 tally.num_missed_success,
+                tally.num_false_trials,
+                tally.num_missed_trials,
                 _sure(tally),
             )
         )
@@ -121,7 +143,8 @@ def report(settings: ScoreConfig, rows: Sequence[Row]) -> None:
             title=f"{row.variation}, {row.behaviour}",
         )
     console.say(
-        f"{settings.trials} trials a row; sure: mean confidence of right verdicts / of wrong ones"
+        f"{settings.trials} trials a row, a success from their first frame of it on; sure: mean "
+        "confidence of right verdicts / of wrong ones"
     )
 
 
@@ -188,6 +211,9 @@ def _answer(row: Row) -> dict[str, object]:
         "behaviour": row.behaviour,
         "num_frames": row.tally.num_frames,
         "agreement": row.tally.agreement,
+        "num_trials": row.tally.num_trials,
+        "false_trials": row.tally.num_false_trials,
+        "missed_trials": row.tally.num_missed_trials,
         "counts": row.tally.counts.tolist(),
         "confidence_right": row.tally.mean_confidence(is_agreed=True),
         "confidence_wrong": row.tally.mean_confidence(is_agreed=False),

@@ -18,6 +18,7 @@ from robot.calibration import Calibration  # noqa: E402
 from robot.calibration_views import Grid  # noqa: E402
 from robot.clock import SimulatedClock  # noqa: E402
 from robot.sim.config import SimConfig  # noqa: E402
+from robot.sim.objects import TARGET_SIDE_M  # noqa: E402
 from robot.sim.world import SimWorld  # noqa: E402
 from services import cli  # noqa: E402
 from services.actor_cell import check_cell  # noqa: E402
@@ -60,7 +61,7 @@ def write_actor(folder: Path, double: DoubleProcess) -> tuple[ActorConfig, list[
     words = ["calibrate", "--robot", "xarm7", "--actor-config", str(folder / "cell.toml")]
     words += ["--is-held", "--out", str(folder / "out"), "--json"]
     words += ["--centre-from-tool-m", *map(str, CENTRE_FROM_TOOL_M)]
-    words += ["--held-height-m", str(HEIGHT_M)]
+    words += ["--held-height-m", str(HEIGHT_M), "--target-side-m", str(TARGET_SIDE_M)]
     words += ["--config", str(write_grid(folder, GRID))]
     return config, words
 
@@ -103,6 +104,7 @@ def test_the_calibration_is_the_simulator_s_truth_and_an_actor_takes_it(
     focal_px = found.camera.focal_px[0]
     true_px = 111.5 + focal_px * seen[:, :2] * [1, -1] / -seen[:, 2:]
     assert np.linalg.norm(found.camera.project(points_m) - true_px, axis=1).max() < 1.5
+    assert found.camera_serial.startswith("world-")
     assert found.held.opening == pytest.approx(LIMITS.start.gripper_opening, abs=0.03)
     assert found.target is not None
     assert SHIPPED.target is not None
@@ -164,6 +166,9 @@ def test_what_is_missing_is_said_before_anything_moves_and_a_running_actor_keeps
     assert "in use by process" in capsys.readouterr().err
     assert cli.main(words[:5]) == 3
     assert "--centre-from-tool-m" in capsys.readouterr().err
+    side = words.index("--target-side-m")
+    assert cli.main([*words[:side], *words[side + 2 :]]) == 3
+    assert "needs --target-side-m" in capsys.readouterr().err
     assert cli.main([*words, "--opening", "1.0"]) == 3
     assert "holds nothing: give --opening" in capsys.readouterr().err
     assert cli.main(words[:3]) == 3

@@ -5,13 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robot.calibrating import Mark, fit
+from robot.calibrating import Mark, check_marks, fit
 from robot.calibration import Calibration
-from robot.calibration_views import Grid, visit
+from robot.calibration_views import Grid, View, visit
 from robot.camera_model import CalibrationError, CameraModel, Intrinsics, fit_camera
+from robot.detectors import draw
 from robot.interfaces import RobotFault, StartPose
 from robot.sim.arm import SimArm
 from robot.sim.config import SimConfig
+from services.calibration_bench import simulated
+from services.commands import calibrate as command
 from services.commands.calibrate import CalibrateConfig, calibrate
 from services.config import ConfigError, build_file
 from services.config_text import to_toml
@@ -75,8 +78,11 @@ def test_the_height_over_a_known_place_is_found():
 
 def test_a_pixel_above_the_horizon_is_no_place_on_the_table():
     level = replace(CAMERA, rotation_rad=(np.pi / 2, 0.0, 0.0))
+    above, below = np.array([[160.0, 10.0]]), np.array([[160.0, 230.0]])
+    assert (level.looks_down(above), level.looks_down(below)) == (False, True)
+    assert not level.looks_down(np.vstack([below, above]))
     with pytest.raises(CalibrationError, match="look down"):
-        level.on_plane(np.array([[160.0, 10.0]]), 0.0)
+        level.on_plane(above, 0.0)
 
 
 @pytest.mark.parametrize("intrinsics", [None, LENS])
@@ -158,12 +164,14 @@ def test_the_simulated_camera_is_found_to_a_pixel_s_third(reach):
     # Where the scene has it, and how large its target is: the one place where that is looked up.
     assert reach.calibration.camera.position_m == pytest.approx((0.98, 0.0, 0.92), abs=0.02)
     assert reach.calibration.target.side_m == pytest.approx(0.05, abs=0.002)
+    assert reach.summary()["target_side_mm"] == pytest.approx(50.0, abs=2.0)
 
 
 def test_pick_is_calibrated_with_the_object_in_the_grip(tmp_path):
     found = calibrate(CalibrateConfig(sim=SimConfig(task="pick"), out=tmp_path))
     assert found.calibration.error_px < 0.5
     assert found.calibration.target is None
+    assert found.summary()["target_side_mm"] is None
     assert found.calibration.camera.position_m == pytest.approx((1.06, 0.0, 0.84), abs=0.03)
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
@@ -182,6 +190,13 @@ def test_the_file_gives_back_the_same_calibration(reach, tmp_path):
         ("num_views = 75", "", "num_views"),
         ("width_px = 224", "width_px = 224.5", "width_px"),
         ("side_m = 0.05", "side_m = -0.05", "side_m"),
+        ("side_m = 0.05", "side_m = 5.05", "side_m must be between 0 and 1.*metres"),
+        ("height_m = 0.06", "height_m = 60.0", "height_m must be between 0 and 1.*metres"),
+        ("area_m2 = 0.00", "area_m2 = 100.00", "area_m2 must be between 0 and 1.*square"),
+        ("area_m2 = 0.00", "area_m2 = nan # ", "area_m2 must be between 0 and 1"),
+        ("box_low_m = [0.25", "box_low_m = [nan", "box_low_m must be finite"),
+        ("box_high_m = [0.55", "box_high_m = [inf", "box_high_m must be finite"),
+        ("box_low_m = [0.25", "box_low_m = [0.75", "box_low_m must be below box_high_m"),
     ],
 )
 def test_a_file_that_is_not_one_is_refused(reach, tmp_path, before, after, message):
@@ -236,3 +251,109 @@ def test_no_views_are_no_calibration():
             box_low_m=(0.0, 0.0, 0.0),
             box_high_m=(1.0, 1.0, 1.0),
         )
+
+
+HELD, TARGET = Mark(column_px=49, row_px=70, radius_px=4), Mark(column_px=174, row_px=185)
+
+
+@pytest.fixture(scope="module")
+def bench_views():
+    """What the simulated camera shows of a small grid."""
+    points_m = Grid(num=(2, 2, 2)).points_m((0.25, -0.15, 0.015), (0.55, 0.15, 0.315))
+    with simulated(SimConfig(), points_m[0]) as bench:
+        return bench, list(visit(bench.arm, bench.camera, bench.clock, points_m, bench.opening))
+
+
+def with_first(views: list[View], image: np.ndarray) -> list[View]:
+    return [replace(views[0], frame=replace(views[0].frame, image=image)), *views[1:]]
+
+
+def fit_views(bench_views, first: np.ndarray | None = None, **changes):
+    bench, views = bench_views
+    known = {
+        "camera_name": "front",
+        "held_mark": HELD,
+        "target_mark": TARGET,
+        "centre_from_tool_m": bench.centre_from_tool_m,
+        "held_height_m": bench.held_height_m,
+        "box_low_m": bench.box_low_m,
+        "box_high_m": bench.box_high_m,
+        "target_side_m": bench.target_side_m,
+    }
+    return fit(views if first is None else with_first(views, first), **(known | changes))
+
+
+def half_hidden(image: np.ndarray) -> np.ndarray:
+    covered = image.copy()
+    covered[:, 174:] = (189, 181, 168)
+    return covered
+
+
+def test_a_half_hidden_target_is_told_by_the_ruler(bench_views):
+    first = half_hidden(bench_views[1][0].frame.image)
+    left = replace(TARGET, column_px=168)
+    with pytest.raises(CalibrationError, match=r"looks 3\d mm wide, by the ruler it is 50 mm"):
+        fit_views(bench_views, first, target_mark=left)
+    assert fit_views(bench_views, first, target_mark=left, target_side_m=None)
+    assert fit_views(bench_views).target_m == pytest.approx((0.504, 0.117), abs=0.005)
+
+
+def test_a_target_at_the_border_is_refused_by_its_mark(bench_views):
+    image = bench_views[1][0].frame.image
+    # Moved down until the image ends in the middle of it.
+    cut = np.vstack([np.repeat(image[:1], 39, axis=0), image[:-39]])
+    check_marks(image, HELD, TARGET)
+    with pytest.raises(CalibrationError, match="reaches the border of the image"):
+        check_marks(cut, replace(HELD, row_px=109), replace(TARGET, row_px=220))
+
+
+@pytest.mark.parametrize("place", [(319.6, 100.0), (319.99, 239.99), (100.0, 239.5)])
+def test_a_mark_in_the_last_half_pixel_is_in_the_image(place):
+    image = np.full((240, 320, 3), (189, 181, 168), np.uint8)
+    image[80:, 80:] = (209, 15, 13)
+    check_marks(image, Mark(column_px=place[0], row_px=place[1], radius_px=6), None)
+
+
+def test_the_marks_are_checked_before_the_arm_makes_its_way(tmp_path, monkeypatch):
+    num_seen = 0
+
+    def counted(*args, **details):
+        nonlocal num_seen
+        for view in visit(*args, **details):
+            num_seen += 1
+            yield view
+
+    monkeypatch.setattr(command, "visit", counted)
+    settings = CalibrateConfig(out=tmp_path, held_mark=(49, 70, 4), target_mark=(10, 200, 3))
+    with pytest.raises(CalibrationError, match="grey"):
+        calibrate(settings)
+    assert num_seen == 1
+
+
+def test_the_target_is_drawn_where_and_as_large_as_it_was_found(reach):
+    blank = np.zeros((224, 224, 3), np.uint8)
+    drawn = draw.draw_fit(blank, reach, zoom=1)
+    half = reach.calibration.target.side_m / 2
+    corner_m = np.array([[*(reach.target_m - half), 0.0]])
+    column, row = reach.calibration.camera.project(corner_m)[0]
+    around = drawn[round(row) - 1 : round(row) + 2, round(column) - 1 : round(column) + 2]
+    assert around.reshape(-1, 3).max(axis=0) == pytest.approx(draw.TARGET, abs=60)
+
+
+def test_a_refused_calibration_leaves_the_old_one_with_its_picture(tmp_path):
+    small = CalibrateConfig(out=tmp_path, grid=Grid(num=(2, 2, 2)))
+    calibrate(small)
+    kept = {name: (tmp_path / name).read_bytes() for name in ("calibration.toml", "grid.png")}
+    assert not (tmp_path / "grid-refused.png").exists()
+    with pytest.raises(CannotStart, match=r"reprojection error.*grid-refused\.png"):
+        calibrate(replace(small, grid=Grid(num=(3, 3, 2)), max_error_px=0.01))
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+    assert (tmp_path / "grid-refused.png").stat().st_size > 1000
+    calibrate(small)
+    assert not (tmp_path / "grid-refused.png").exists()
+
+
+@pytest.mark.parametrize("side_m", [0.0, -0.05, 5.0, float("nan")])
+def test_a_ruler_s_number_that_cannot_be_is_refused(side_m):
+    with pytest.raises(ValueError, match="target_side_m"):
+        CalibrateConfig(target_side_m=side_m)

@@ -173,6 +173,9 @@ def test_each_task_has_its_detector(task, kind):
 def test_what_cannot_be_judged_is_refused():
     with pytest.raises(ValueError, match="fold"):
         make_detector("fold", CALIBRATION, reach_tolerance_m=0.02, lift_height_m=0.05)
+    with pytest.raises(ValueError, match=r"lift_height_m must be at least 0.04 m.*got 0.02"):
+        make_detector("pick", CALIBRATION, reach_tolerance_m=0.02, lift_height_m=0.02)
+    make_detector("reach", CALIBRATION, reach_tolerance_m=0.02, lift_height_m=0.02)
     with pytest.raises(CalibrationError, match="target"):
         ReachDetector(replace(CALIBRATION, target=None), 0.02)
 

@@ -142,6 +142,43 @@ def test_a_broken_arm_latches_through_the_environment():
         env.step(np.zeros(2))
 
 
+class Puzzled:
+    """A reward that cannot make anything of what it is shown, from an observation on."""
+
+    def __init__(self, num_understood: int) -> None:
+        self.num_understood = num_understood
+
+    def begin(self, observation):
+        self(observation)
+
+    def __call__(self, _observation) -> float:
+        self.num_understood -= 1
+        if self.num_understood < 0:
+            raise RobotFault("detector_failed", "expected to see the table")
+        return 0.0
+
+    def is_success(self, reward: float) -> bool:
+        return reward >= 1
+
+
+@pytest.mark.parametrize("num_understood", [0, 2])
+def test_what_cannot_be_judged_stops_the_arm_and_stays_the_cause(num_understood: int):
+    env, _ = make_blind_env(BLIND)
+    env.reward = Puzzled(num_understood)
+
+    def drive():
+        env.reset(0)
+        for _ in range(3):
+            env.step(np.zeros(2, dtype=np.float32))
+
+    with pytest.raises(RobotFault, match="detector_failed"):
+        drive()
+    assert env.fault is not None
+    assert env.fault.code == "detector_failed"
+    with pytest.raises(RobotFault):
+        env.hold()
+
+
 def test_stop_latches():
     env, _ = make_blind_env(BLIND)
     env.reset(0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 
 import numpy as np
@@ -119,13 +120,25 @@ def test_another_size_than_recorded_is_a_fault(recording):
     assert "offers 32x24 rgb8 at 60 Hz" in str(fault)
 
 
-def test_an_old_recording_that_was_converted_is_not_converted_again(recording, tmp_path):
-    shutil.copy(recording, tmp_path / "old.db3")
+def test_an_old_recording_that_was_converted_is_not_converted_again(recording, tmp_path, caplog):
     (tmp_path / "old.bag").write_bytes(b"of an older SDK")
+    shutil.copy(recording, tmp_path / "old.db3")
     source = RecordingSource(tmp_path / "old.bag", is_real_time=False)
-    camera = RealSenseCamera(CONFIG, SimulatedClock(), source)
+    with caplog.at_level("INFO", "robot.realsense_source"):
+        camera = RealSenseCamera(CONFIG, SimulatedClock(), source)
     assert np.array_equal(camera.read().image, picture(1, CONFIG))
     camera.close()
+    assert f"recording reuse bag={tmp_path / 'old.bag'}" in caplog.text
+
+
+def test_a_recording_that_is_newer_than_what_was_converted_is_converted_anew(recording, tmp_path):
+    shutil.copy(recording, tmp_path / "take.db3")
+    (tmp_path / "take.bag").write_bytes(b"of today")
+    os.utime(tmp_path / "take.db3", ns=(0, (tmp_path / "take.bag").stat().st_mtime_ns - 1))
+    source = RecordingSource(tmp_path / "take.bag")
+    fault = fault_of(lambda: RealSenseCamera(CONFIG, SimulatedClock(), source))
+    # What was written as today's is none that could be played: yesterday's is not played instead.
+    assert "conversion of" in str(fault)
 
 
 @pytest.mark.parametrize("name", ["there.db3", "new.bag"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from robot.calibration import Calibration
 from robot.sim.env import make_sim_spec
 from services.actor_cell import check_cell
 from services.actor_config import ActorConfig
@@ -71,6 +72,7 @@ def test_what_does_not_fit_is_named(changes, named) -> None:
     [
         ({"control_hz": 2.0}, "period: the loop has 0.5 s"),
         ({"start_margin_m": 0.2}, "start_margin_m 0.2 leaves nothing"),
+        ({"task": "pick", "lift_height_m": 0.02}, "cell: lift_height_m must be at least 0.04"),
     ],
 )
 def test_what_the_limits_do_not_allow_is_named(changes, named) -> None:
@@ -84,6 +86,22 @@ def test_a_calibration_at_another_size_is_refused() -> None:
     cell = dataclasses.replace(COMPLETE.cell, stream=stream)
     with pytest.raises(ConfigError, match=r"made at 224x224, cell.stream is 640x480"):
         check_cell(dataclasses.replace(COMPLETE, cell=cell))
+
+
+def test_a_calibration_of_another_camera_is_refused(tmp_path: Path) -> None:
+    assert COMPLETE.calibration is not None
+    made = build_file(Calibration, COMPLETE.calibration)
+    path = tmp_path / "calibration.toml"
+    path.write_text(to_toml(dataclasses.replace(made, camera_serial="111")))
+    seen = dataclasses.replace(COMPLETE, calibration=path)
+    check_cell(dataclasses.replace(seen, camera=("111=front", "222=side")))
+    with pytest.raises(ConfigError, match=r"serial number 111, but 'front' is 222: swap the names"):
+        check_cell(dataclasses.replace(seen, camera=("222=front", "111=side")))
+    # A recording and a double have no serial number on the command line.
+    check_cell(dataclasses.replace(seen, camera=("take.db3=front", "222=side")))
+    # Nor has a calibration of before.
+    assert made.camera_serial == ""
+    check_cell(dataclasses.replace(COMPLETE, camera=("222=front", "111=side")))
 
 
 def test_two_cameras_of_one_name_are_refused() -> None:

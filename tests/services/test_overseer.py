@@ -328,11 +328,27 @@ def test_more_axes_than_a_word_holds_are_refused() -> None:
 
 def test_overruling_changes_only_what_has_to_change() -> None:
     rewards = np.array([0.0, 0.5, 1.0, 0.5], np.float32)
-    assert overruled(rewards, Outcome.FAILURE).tolist() == [0.0, 0.5, 0.0, 0.5]
+    assert overruled(rewards, Outcome.FAILURE).tolist() == [0.0, 0.5, 0.5, 0.5]
     assert overruled(rewards, Outcome.SUCCESS).tolist() == rewards.tolist()
     assert overruled(rewards[:2], Outcome.SUCCESS).tolist() == [0.0, 1.0]
     assert overruled(rewards[:0], Outcome.SUCCESS).tolist() == []
     assert rewards.tolist() == [0.0, 0.5, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "left"),
+    [
+        ([0.0, 0.5, 0.5, 1.0, 1.0], [0.0, 0.5, 0.5, 0.5, 0.5]),
+        ([0.0, 0.5, 1.0, 0.0, 1.0], [0.0, 0.5, 0.5, 0.0, 0.0]),
+        ([1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
+        ([], []),
+    ],
+)
+def test_success_taken_back_leaves_what_was_earned_before_it(
+    recorded: list[float], left: list[float]
+) -> None:
+    changed = overruled(np.array(recorded, np.float32), Outcome.FAILURE)
+    assert (changed.tolist(), changed.dtype) == (left, np.float32)
 
 
 def test_a_kept_trial_is_the_one_that_a_spool_would_have(bench: Bench) -> None:
