@@ -9,7 +9,6 @@ that none starts in the middle.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
 from learner.durable import FolderLock, StoreLocked
@@ -75,10 +74,10 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
 def arm_config(actor: ActorConfig) -> XArmConfig:
     """Returns what this actor's guard would hold its arm to; ConfigError if that is no xArm."""
     assert actor.limits is not None, "check_cell comes first"
-    xarm = read_limits(actor.limits).xarm
+    xarm = read_limits(actor.limits, actor.ip).xarm
     if xarm is None:
         raise ConfigError(f"{actor.limits}: there is no [xarm] in here")
-    return xarm if actor.ip is None else dataclasses.replace(xarm, ip=actor.ip)
+    return xarm
 
 
 def _files(actor: ActorConfig) -> Iterator[Finding]:

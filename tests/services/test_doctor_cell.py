@@ -180,6 +180,17 @@ def test_a_latched_fault_and_files_that_do_not_fit_are_a_no_go(
     assert {found[name].verdict for name in ("arm", "place", "fence")} == {"not asked"}
 
 
+def test_a_real_arm_with_a_drawn_camera_is_a_no_go_and_is_not_asked_anything(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    drawn = ("world:127.0.0.1:15030=front",)
+    actor = write_cell(tmp_path, controller, ip="192.0.2.7", camera=drawn)
+    found = rows(actor, "arm")
+    assert found["cell"].verdict == "no-go"
+    assert "the feed of a simulated world" in found["cell"].detail
+    assert {found[name].verdict for name in ("arm", "place", "camera front")} == {"not asked"}
+
+
 def test_an_arm_that_was_never_calibrated_nor_moved_is_looked_at_and_may_be_a_go(
     tmp_path: Path, controller: XArmController, fed: list[float]
 ) -> None:
