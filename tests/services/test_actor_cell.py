@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from robot.sim.env import make_sim_spec
+from robot.xarm_config import XArmConfig
 from services.actor_cell import check_cell
 from services.actor_config import ActorConfig
 from services.actor_robot import robot_spec
@@ -124,6 +125,15 @@ def test_an_address_that_belongs_to_no_arm_is_named(tmp_path: Path) -> None:
     limits.write_text(text[: text.index("[xarm]")])
     with pytest.raises(ConfigError, match=r"there is no \[xarm\] in here"):
         check_cell(dataclasses.replace(COMPLETE, limits=limits))
+
+
+@pytest.mark.parametrize("ip", ["xarm.local", "", "192.168.1", "::1", "192.168.1.200:502"])
+def test_an_address_that_the_sdk_would_take_for_a_serial_port_is_refused(ip: str) -> None:
+    with pytest.raises(ValueError, match="ip must be an IPv4 address") as caught:
+        XArmConfig(ip=ip)
+    assert repr(ip) in str(caught.value)
+    with pytest.raises(ConfigError, match="ip must be an IPv4 address"):
+        check_cell(dataclasses.replace(COMPLETE, ip=ip))
 
 
 def test_two_cameras_of_one_name_are_refused() -> None:
