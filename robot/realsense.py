@@ -22,16 +22,15 @@ from protos.provenance import CameraFacts, CameraIntrinsics
 from robot.clock import Clock
 from robot.interfaces import Frame, RobotFault
 from robot.realsense_config import CaptureCounts, RealSenseConfig
+from robot.realsense_frames import is_in_global_time, queued_ns, warn_of_host_clock
 from robot.realsense_intake import FrameIntake
-from robot.realsense_sdk import rs
-from robot.realsense_settings import apply_settings, read_facts, warn_of_host_clock
-from robot.realsense_source import RESET_S, RealSenseSource
+from robot.realsense_settings import apply_settings, read_facts
+from robot.realsense_source import RESET_S, RealSenseSource, translated
 
 logger = logging.getLogger(__name__)
 
 CLOSE_S = 20.0
 """The SDK may keep the thread for 15 s when a camera vanishes while it starts."""
-MAX_QUEUED_NS = 5_000_000_000
 _WAIT_MS = 50
 
 
@@ -174,16 +173,16 @@ class RealSenseCamera:
 
     def _open(self) -> CameraFacts:
         """Starts the stream."""
-        pipeline = self._source.start(self._config)
+        self._pipeline = self._source.start(self._config)
         try:
-            profile = pipeline.get_active_profile()
-            if self._source.is_live:
-                apply_settings(profile, self._config)
-            facts = read_facts(profile, self._config)
-        except RuntimeError:
-            pipeline.stop()
+            with translated("camera_start", f"camera {self.name}"):
+                profile = self._pipeline.get_active_profile()
+                if self._source.is_live:
+                    apply_settings(profile, self._config)
+                facts = read_facts(profile, self._config)
+        except RobotFault:
+            self._stop_pipeline()
             raise
-        self._pipeline = pipeline
         self._is_clock_unknown = True
         # The SDK waits in real time, whatever clock dates the frames.
         self._give_up_s = time.monotonic() + self._config.first_frame_s
@@ -226,7 +225,13 @@ class RealSenseCamera:
             if not has_come:
                 return False
             frame = frames.get_color_frame()
-            arrived_ns = self._arrival_ns(frame)
+            # A frame may have waited for this thread.
+            waited_ns = queued_ns(frame) if self._source.is_live else 0
+            self._arrived_ns = max(self._clock.now_ns() - waited_ns, self._arrived_ns)
+            if self._source.is_live and is_in_global_time(frame):
+                self._intake.drop_global()
+                self._trouble = "Its frames are stamped in the host's time, though that is off"
+                return False
             number, device_ns = frame.get_frame_number(), round(frame.get_timestamp() * 1e6)
             image = np.array(np.asanyarray(frame.get_data()))
             if self._is_clock_unknown:
@@ -240,7 +245,7 @@ class RealSenseCamera:
             return False
         last, self._last_image = self._last_image, image
         is_frozen = self._config.is_noisy and last is not None and np.array_equal(image, last)
-        stamp = self._intake.take(number, device_ns, arrived_ns, is_frozen=is_frozen)
+        stamp = self._intake.take(number, device_ns, self._arrived_ns, is_frozen=is_frozen)
         if stamp is None:
             return False
         image.setflags(write=False)
@@ -251,18 +256,6 @@ class RealSenseCamera:
         self._num_attempts, self._trouble = 0, ""
         self._give_up_s = time.monotonic() + self._config.stall_s
         return True
-
-    def _arrival_ns(self, frame: Any) -> int:
-        """Returns when the host had the frame, which may have waited for this thread since."""
-        arrived_ns = self._clock.now_ns()
-        when = rs.frame_metadata_value.time_of_arrival
-        if self._source.is_live and frame.supports_frame_metadata(when):
-            queued_ns = time.time_ns() - frame.get_frame_metadata(when) * 1_000_000
-            # The host's clock may have been set meanwhile.
-            if 0 < queued_ns < MAX_QUEUED_NS:
-                arrived_ns -= queued_ns
-        self._arrived_ns = max(arrived_ns, self._arrived_ns)
-        return self._arrived_ns
 
     def _restart(self) -> None:
         """Makes one more attempt to start the stream; RobotFault once there were enough."""

@@ -87,6 +87,8 @@ class CaptureCounts:
     """Refused: a number or a time stamp before that of the newest one."""
     num_ahead: int = 0
     """Refused: a time stamp in the future."""
+    num_global: int = 0
+    """Refused: stamped in the host's time, as the SDK does from a start until it is told not to."""
     num_frozen: int = 0
     """Refused: the same picture as before, to the last bit."""
     num_restarts: int = 0

@@ -64,6 +64,10 @@ class FrameIntake:
         self._count(num_restarts=1)
         self._begin()
 
+    def drop_global(self) -> None:
+        """Counts a frame that the host stamped before it was told to leave that to the camera."""
+        self._count(num_global=1)
+
     def take(
         self, number: int, device_ns: int, arrived_ns: int, *, is_frozen: bool = False
     ) -> Stamp | None:

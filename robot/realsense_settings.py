@@ -34,18 +34,6 @@ def read_intrinsics(profile: Any) -> CameraIntrinsics:
     )
 
 
-def warn_of_host_clock(frame: Any, name: str) -> None:
-    """Tells the log, for camera `name`, if its frames are not stamped by the camera itself."""
-    domain = frame.get_frame_timestamp_domain()
-    if domain != rs.timestamp_domain.hardware_clock:
-        logger.warning(
-            "camera clock name=%s domain=%s frames are stamped by the host, a delay on their "
-            "way does not show: give the kernel or the SDK's backend access to metadata",
-            name,
-            domain.name,
-        )
-
-
 def read_facts(profile: Any, config: RealSenseConfig) -> CameraFacts:
     """Returns what there is to keep of the camera of a started pipeline, its settings as they are.
 

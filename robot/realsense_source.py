@@ -120,7 +120,7 @@ class SerialSource:
         devices = {info.serial: device for info, device in _query()}
         if self._serial not in devices:
             return
-        with _translated("camera_start", f"reset of {self._serial}"):
+        with translated("camera_start", f"reset of {self._serial}"):
             devices[self._serial].hardware_reset()
         # It leaves the bus first: until then it would be found there as before.
         for is_wanted_there in (False, True):
@@ -153,7 +153,7 @@ class RecordingSource:
         """Starts at the beginning of the recording; see `RealSenseSource`."""
         path = self._converted()
         where = f"recording {path}"
-        with _translated("camera_start", where):
+        with translated("camera_start", where):
             context = rs.context()
             self._playback = context.load_device(str(path))
             # Before the start: frames would be lost in between.
@@ -186,7 +186,7 @@ class RecordingSource:
             logger.info("recording convert bag=%s db3=%s", self._path, converted)
             partial = converted.with_name(f"{converted.stem}.partial.db3")
             partial.unlink(missing_ok=True)
-            with _translated("camera_start", f"conversion of {self._path}"):
+            with translated("camera_start", f"conversion of {self._path}"):
                 rs.context().convert_bag_to_db3(str(self._path), str(partial))
             partial.rename(converted)
         return converted
@@ -214,7 +214,7 @@ def start_pipeline(
     Raises:
         RobotFault: `camera_mode`, the device has no such stream; `camera_start`.
     """
-    with _translated("camera_start", where):
+    with translated("camera_start", where):
         if not request.can_resolve(rs.pipeline_wrapper(pipeline)):
             raise RobotFault(
                 "camera_mode",
@@ -236,8 +236,8 @@ def _offered(device: Any) -> str:
 
 
 @contextlib.contextmanager
-def _translated(code: str, where: str) -> Iterator[None]:
-    """The SDK knows one error, RuntimeError; only the text tells."""
+def translated(code: str, where: str) -> Iterator[None]:
+    """Makes a fault of the one error that the SDK knows, RuntimeError; only the text tells more."""
     try:
         yield
     except RobotFault:
@@ -250,7 +250,7 @@ def _query() -> list[tuple[DeviceInfo, Any]]:
     def told(device: Any, info: Any) -> str:
         return device.get_info(info) if device.supports(info) else "unknown"
 
-    with _translated("camera_start", "looking for cameras"):
+    with translated("camera_start", "looking for cameras"):
         return [
             (
                 DeviceInfo(

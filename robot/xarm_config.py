@@ -3,6 +3,7 @@ of the vendor."""
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ class XArmConfig:
     """One arm."""
 
     ip: str = "192.168.1.200"
+    """IPv4 address of the controller, or `localhost` for a double: the SDK takes every other name
+    for a serial port."""
     ports: XArmPorts = field(default_factory=XArmPorts)
     fence_low_m: tuple[float, float, float] = (0.22, -0.18, -0.01)
     """Lowest tool position of the controller's fence, base frame, whole millimetres. Leaving it is
@@ -61,6 +64,11 @@ class XArmConfig:
     """Keep the vendor's messages off standard output, and its files out of the home directory."""
 
     def __post_init__(self) -> None:
+        if not _is_address(self.ip):
+            raise ValueError(
+                f"ip must be an IPv4 address, as 192.168.1.200, or localhost, got {self.ip!r}: "
+                "look the controller's up in the vendor's program"
+            )
         corners = (*self.fence_low_m, *self.fence_high_m)
         if len(corners) != 6 or not all(math.isfinite(corner) for corner in corners):
             raise ValueError("fence_low_m and fence_high_m must be three finite numbers each")
@@ -96,3 +104,11 @@ class XArmConfig:
         """Whether a tool position is within the fence; NaN is not."""
         limits = zip(position_m, self.fence_low_m, self.fence_high_m, strict=True)
         return all(low <= place <= high for place, low, high in limits)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return text == "localhost"
+    return True

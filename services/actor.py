@@ -33,6 +33,7 @@ from services.process import (
     CannotStart,
     ExitCode,
     StopSignals,
+    disk_is_usable,
     software_version,
 )
 from services.ring import RingWriter
@@ -263,7 +264,8 @@ def run_actor(config: ActorConfig, stop: StopSignals | None = None) -> int:
             num_trials_before=found.num_begun,
             config=config,
         )
-        run.write(folder.run / RUN_FILE)
+        with disk_is_usable(folder.run / RUN_FILE):
+            run.write(folder.run / RUN_FILE)
         logger.info(
             "event=actor actor=%s robot=%s learner=%s spool=%s waiting_trials=%d",
             config.actor_id,

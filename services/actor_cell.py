@@ -24,6 +24,7 @@ from robot.interfaces import Camera, Reward
 from robot.lookout import Lookout
 from robot.safety import SafetyGate
 from services.actor_config import ActorConfig
+from services.address import is_loopback_host
 from services.config import ConfigError, build_file
 from services.guard import SOCKET_FILE, read_limits
 
@@ -51,7 +52,9 @@ def check_cell(config: ActorConfig, *, is_calibrated: bool = True) -> None:
         raise ConfigError(f"robot {config.robot!r} needs {', '.join(missing)}")
     if config.pace != "real":
         raise ConfigError(f"robot {config.robot!r} needs --pace real, got {config.pace!r}")
-    limits = read_limits(_given(config.limits))
+    limits = read_limits(_given(config.limits), config.ip)
+    if limits.xarm is not None:
+        _check_cameras(config, limits.xarm.ip)
     period_s = 1.0 / config.cell.control_hz
     if excess := limits.excess_of(period_s, gate_limits(limits)):
         raise ConfigError(f"{config.limits}: {'; '.join(excess)}")
@@ -64,6 +67,21 @@ def check_cell(config: ActorConfig, *, is_calibrated: bool = True) -> None:
         raise
     except ValueError as error:
         raise ConfigError(f"cell: {error}") from error
+
+
+def _check_cameras(config: ActorConfig, ip: str) -> None:
+    """Refuses a real arm that would be driven by what its cameras do not see now."""
+    if is_loopback_host(ip):
+        return
+    for text in config.camera:
+        address = parse_camera(text)
+        what = "the feed of a simulated world" if address.recording is None else "a recording"
+        if address.serial is None:
+            raise ConfigError(
+                f"camera: expected cameras that see the arm at {ip}, SERIAL=NAME, got {text!r}: "
+                f"{what} is for a controller on this machine, at 127.0.0.1. Give the camera's "
+                "serial number, or the address of a double"
+            )
 
 
 def _check_calibration(config: ActorConfig) -> None:
@@ -148,7 +166,10 @@ def make_cell_env(
 
 
 def _lookout(config: ActorConfig, cameras: list[Camera], clock: Clock) -> Lookout | None:
-    """Returns who watches the cameras between two ticks; a recording goes on only when read."""
+    """Returns who watches the cameras between two ticks.
+
+    Nobody watches a recording: its gaps are of another day, and no real arm is driven by it.
+    """
     watched = [
         camera
         for camera, address in zip(cameras, _cameras(config), strict=True)

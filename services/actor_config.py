@@ -50,10 +50,11 @@ class ActorConfig:
     """File of `offworld calibrate`: rewards come from the camera then. None for the simulator's
     truth; `xarm7` has none."""
     ip: str | None = None
-    """Address of the real arm's controller; none for the one in `limits`."""
+    """IPv4 address of the real arm's controller; none for the one in `limits`."""
     camera: tuple[str, ...] = ()
-    """Cameras of the real arm: `SERIAL=NAME`, `FILE.db3=NAME` for a recording, or
-    `world:127.0.0.1:PORT=NAME` for a simulated world."""
+    """Cameras of the real arm: `SERIAL=NAME`, or where the controller is a double on this
+    machine also `FILE.db3=NAME` for a recording and `world:127.0.0.1:PORT=NAME` for a simulated
+    world."""
     limits: Path | None = None
     """File of what the real arm's guard holds it to, as deploy/configs/limits-xarm7.toml."""
     cell: CellConfig = field(default_factory=CellConfig)

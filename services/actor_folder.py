@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from learner.durable import FolderLock, StoreLocked
-from services.process import CannotStart
+from learner.durable import FolderLock, StoreFull, StoreLocked
+from services.process import CannotStart, disk_is_usable
 from services.ring import RingReader, RingWriter
 from services.ring_memory import Ring, RingUnusable, ring_folder
 from services.spool import Spool, SpoolConfig
@@ -62,27 +62,27 @@ class ActorFolder:
         self.run = self.root / "run"
         self.children_lock = -1
         """Open file for the processes to inherit."""
-        try:
-            self.run.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(self.run / "actor.lock", f"the spool {self.root}")
-        except StoreLocked as error:
-            raise CannotStart(str(error)) from error
-        except OSError as error:
-            raise CannotStart(f"the spool {self.root} cannot be used: {error}") from error
-        try:
+        with contextlib.ExitStack() as failed, disk_is_usable(self.run):
+            try:
+                self.run.mkdir(parents=True, exist_ok=True)
+                self._lock = FolderLock(self.run / "actor.lock", f"the spool {self.root}")
+            except (StoreLocked, StoreFull) as error:
+                raise CannotStart(str(error)) from error
+            failed.callback(self._lock.release)
             self.children_lock = self._lock_children()
-        except BaseException:
-            self._lock.release()
-            raise
-        for stale in self.run.glob("*.pid"):
-            stale.unlink()
-        (self.run / PID_FILE).write_text(f"{os.getpid()}\n", encoding="ascii")
+            failed.callback(os.close, self.children_lock)
+            for stale in self.run.glob("*.pid"):
+                stale.unlink()
+            (self.run / PID_FILE).write_text(f"{os.getpid()}\n", encoding="ascii")
+            failed.pop_all()
 
     def __enter__(self) -> ActorFolder:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        (self.run / PID_FILE).unlink(missing_ok=True)
+        # A disk that went bad meanwhile must not hide how the actor ended.
+        with contextlib.suppress(OSError):
+            (self.run / PID_FILE).unlink(missing_ok=True)
         os.close(self.children_lock)
         self._lock.release()
 
@@ -108,12 +108,12 @@ class ActorFolder:
         """
         config = SpoolConfig(root=self.root, reserve_bytes=reserve_bytes)
         try:
-            with contextlib.closing(Spool(config)) as spool:
+            with disk_is_usable(self.root), contextlib.closing(Spool(config)) as spool:
                 self._empty_ring(spool, reason)
                 if (trial_id := spool.abort_open(reason)) is not None:
                     logger.warning("event=trial_aborted trial=%s reason=%s", trial_id, reason)
                 return Recovered(num_waiting=spool.counts().num_ready, num_begun=spool.num_begun())
-        except (SpoolCorrupt, SpoolFull, SpoolVersionMismatch, StoreLocked) as error:
+        except (SpoolCorrupt, SpoolFull, SpoolVersionMismatch, StoreFull, StoreLocked) as error:
             raise CannotStart(str(error)) from error
 
     def _empty_ring(self, spool: Spool, reason: str) -> None:

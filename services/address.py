@@ -24,7 +24,11 @@ def split_address(address: str) -> tuple[str, int]:
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine can reach a `HOST:PORT`; a name other than localhost may not."""
-    host, _ = split_address(address)
+    return is_loopback_host(split_address(address)[0])
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host is this machine itself, by its address or as `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

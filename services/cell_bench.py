@@ -22,7 +22,7 @@ from robot.guard_limits import GuardLimits
 from robot.guard_link import SocketLink
 from robot.guarded_arm import GuardedArm
 from robot.interfaces import Camera, KnownCamera
-from services.actor_cell import open_camera
+from services.actor_cell import check_cell, open_camera
 from services.actor_config import ActorConfig
 from services.actor_folder import ActorFolder
 from services.guard import SOCKET_FILE, read_limits
@@ -78,11 +78,12 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
     Raises:
         CannotStart: An actor works there, something is missing, or the guard cannot start; its log
             says why.
-        ConfigError: The limits cannot be used.
+        ConfigError: The limits cannot be used, or do not fit the cell and its cameras.
         RobotFault: The camera shows nothing, or the guard refuses.
     """
     address, file = choose_camera(actor, camera_name), limits_file(actor)
-    limits, clock = read_limits(file), MonotonicClock()
+    check_cell(actor, is_calibrated=False)
+    limits, clock = read_limits(file, actor.ip), MonotonicClock()
 
     def break_off(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -76,19 +76,15 @@ class GuardRun:
 
     def read_limits(self) -> GuardLimits:
         """Reads the cell's limits, with the arm's address; see the function of that name."""
-        limits = read_limits(self.limits)
-        if self.ip is None:
-            return limits
-        if limits.xarm is None:
-            raise ConfigError(f"{self.limits}: `ip` is an xArm's, and there is no [xarm] in here")
-        return dataclasses.replace(limits, xarm=dataclasses.replace(limits.xarm, ip=self.ip))
+        return read_limits(self.limits, self.ip)
 
 
-def read_limits(path: Path) -> GuardLimits:
+def read_limits(path: Path, ip: str | None = None) -> GuardLimits:
     """Reads the limits of a cell.
 
     Args:
         path: TOML; nobody but its owner and group may write to it.
+        ip: Address of the arm, in the place of the one in the file; None for that one.
 
     Raises:
         ConfigError: Anybody may write to it, it does not say all that is needed, says what is not
@@ -97,7 +93,14 @@ def read_limits(path: Path) -> GuardLimits:
     limits = build_file(GuardLimits, path)
     if path.stat().st_mode & stat.S_IWOTH:
         raise ConfigError(f"{path}: anybody may write to it; `chmod o-w {path}` first")
-    return limits
+    if ip is None:
+        return limits
+    if limits.xarm is None:
+        raise ConfigError(f"{path}: `ip` is an xArm's, and there is no [xarm] in here")
+    try:
+        return dataclasses.replace(limits, xarm=dataclasses.replace(limits.xarm, ip=ip))
+    except ValueError as error:
+        raise ConfigError(f"of the actor: {error}") from error
 
 
 def run_guard(run: GuardRun, stop: StopFlag, make_arm: Callable[[GuardLimits, Clock], Arm]) -> None:

@@ -19,7 +19,7 @@ from robot.interfaces import RobotFault
 from services.actor_folder import ActorFolder
 from services.guard import FAULT_FILE, RUN_FILE, SOCKET_FILE, GuardRun
 from services.kept_process import KeptProcess, describe_end
-from services.process import CannotStart, ExitCode
+from services.process import CannotStart, ExitCode, disk_is_usable
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +42,21 @@ class KeptGuard:
         folder: The actor's, locked; the guard works in its `run`.
         limits: The cell's file.
         ip: Of the arm; None for the one in the file.
+
+    Raises:
+        CannotStart: The folder cannot be written to.
     """
 
     def __init__(self, folder: ActorFolder, limits: Path, ip: str | None) -> None:
         self._socket = folder.run / SOCKET_FILE
         # What a killed guard has left behind is no sign of this one.
-        self._socket.unlink(missing_ok=True)
+        with disk_is_usable(self._socket):
+            self._socket.unlink(missing_ok=True)
         self._faults = FaultStore(folder.run / FAULT_FILE)
         run = GuardRun(folder=folder.run, limits=limits, ip=ip, parent_pid=os.getpid())
         file = folder.run / RUN_FILE
-        run.write(file)
+        with disk_is_usable(file):
+            run.write(file)
         self._process = KeptProcess(
             "guard",
             command(file),

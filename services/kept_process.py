@@ -106,7 +106,10 @@ class KeptProcess:
 
     def _forget(self) -> None:
         self._process = None
-        self._pid_file.unlink(missing_ok=True)
+        try:
+            self._pid_file.unlink(missing_ok=True)
+        except OSError as error:  # nor keep the others from being ended
+            logger.warning("event=pid_file_not_removed file=%s reason=%s", self._pid_file, error)
 
 
 def describe_end(code: int) -> str:

@@ -47,6 +47,25 @@ class CannotStart(RuntimeError):
     """The process cannot do its work until a person changes something; the message says what."""
 
 
+@contextlib.contextmanager
+def disk_is_usable(path: Path) -> Iterator[None]:
+    """Translates what the system says against a file or folder of a start into `CannotStart`.
+
+    Args:
+        path: What is read and written in the block.
+
+    Raises:
+        CannotStart: It is full, read-only, somebody else's or not what it should be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(
+            f"{path} cannot be used: {error}. See that its disk has room and can be written to, "
+            "and that it belongs to this user"
+        ) from error
+
+
 class StopRequests:
     """How often this process was asked to stop.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from services import cli
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 PAGES = (
@@ -22,6 +24,14 @@ PAGES = (
     DEPLOY / "another-robot.md",
     DEPLOY / "recording.md",
 )
+EVERY_COMMAND = [
+    words
+    for name, command in cli.COMMANDS.items()
+    for words in (
+        *([[name, verb] for verb in command.verbs] if command.verbs else [[name]]),
+        *([name, other] for other in command.others),
+    )
+]
 COMMAND = r"(?:offworld|python -m (?:robot|services|tests)\.)"
 
 
@@ -55,6 +65,36 @@ def help_of(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def refusal_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
+    """Returns what a command of ours says against its arguments; None where it takes them.
+
+    Files that a page has somebody write are not there and left out. Nothing is run: what is taken
+    is printed instead.
+    """
+    words = list(words)
+    if "--config" in words:
+        at = words.index("--config")
+        if not (ROOT / words[at + 1]).exists():
+            del words[at : at + 2]
+    if words[:1] == ["learner"] and "--config" not in words:
+        words += ["--config", str(DEPLOY / "configs" / "demo-learner.toml")]
+    try:
+        code = cli.main([*words, "--print-config"])
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr()
+    return None if code == 0 else said.out + said.err
+
+
+def flags_alone(page: Path) -> list[list[str]]:
+    """Returns the words of every flag with a value that is quoted without its command.
+
+    A value in capitals stands for others, and is not looked at.
+    """
+    quoted = [shlex.split(line) for line in re.findall(r"`(--[^`]*)`", page.read_text())]
+    return [words for words in quoted if len(words) > 1 and not any(w.isupper() for w in words)]
 
 
 def test_the_example_of_another_robot_keeps_the_contracts(tmp_path: Path) -> None:
@@ -93,6 +133,20 @@ def test_every_command_of_a_page_has_its_flags(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_takes_its_arguments(
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in commands(page):
+        if words[0] == "offworld":
+            refused = refusal_of(words[1:], capsys)
+            assert refused is None, f"{' '.join(words)}: {refused}"
+    for words in flags_alone(page):
+        refusals = [refusal_of([*name, *words], capsys) for name in EVERY_COMMAND]
+        assert None in refusals, f"{' '.join(words)}: no command takes it"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_of_a_page_is_there(page: Path) -> None:
     named = re.findall(
         r"`((?:tests|robot|services|deploy|learner)/[\w./-]+?\.(?:py|md|toml|json))`",
@@ -109,6 +163,24 @@ def test_every_target_of_make_is_there(page: Path) -> None:
     text = page.read_text()
     named = re.findall(r"`make ([\w-]+)`", text) + re.findall(r"^ {4,}make ([\w-]+)", text, re.M)
     assert set(named) <= targets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    offworld actor --config actor.toml --exit-when-done True",
+        "the actor stays, or `--exit-when-done True` has it end",
+        "    offworld calibrate --held-mark 320 180",
+        "see `offworld doctor --skip everything`",
+    ],
+)
+def test_what_a_command_does_not_take_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError):
+        test_every_command_of_a_page_takes_its_arguments(page, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(

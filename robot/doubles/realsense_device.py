@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ class SoftwareDevice:
         serial: Its serial number.
         sensor_name: `Stereo Module` gives its colour as a D405 does.
         has_clock: Whether it stamps frames itself; otherwise its host does.
+        num_global: So many frames of each start are stamped in the host's time, as those that come
+            before that is switched off.
         has_controls: Whether exposure, gain and white balance can be set.
         lens: How it says it projects; None for a focal length of its width, in the middle.
     """
@@ -61,6 +64,7 @@ class SoftwareDevice:
         serial: str = "double-1",
         sensor_name: str = RGB_SENSOR,
         has_clock: bool = True,
+        num_global: int = 0,
         has_controls: bool = True,
         lens: CameraIntrinsics | None = None,
     ) -> None:
@@ -73,6 +77,7 @@ class SoftwareDevice:
         self._serial = serial
         domains = rs.timestamp_domain
         self._domain = domains.hardware_clock if has_clock else domains.system_time
+        self._num_global = num_global
         self._lock = threading.Lock()
         self._boot_ns = clock.now_ns() - UPTIME_NS
         self._number = 0
@@ -173,6 +178,8 @@ class SoftwareDevice:
         frame.domain = self._domain
         frame.timestamp = (taken_ns - self._boot_ns) // 1000 % _COUNTER / 1000
         frame.frame_number = self._number
+        if self._number <= self._num_global:
+            frame.domain, frame.timestamp = rs.timestamp_domain.global_time, time.time() * 1e3
         frame.profile = self._profile
         self._sensor.on_video_frame(frame)
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import socket
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -26,6 +27,10 @@ from robot.doubles.xarm_motion import KinematicBody
 from robot.doubles.xarm_record import Identity
 from robot.doubles.xarm_server import ControllerPorts, XArmController
 from robot.sim.config import SimConfig
+
+_FEED_HOST = "127.0.0.1"
+"""Where a world's feed listens, whatever the controller's address is."""
+_MOST_PORT = 65535
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         real=options.real_port,
         admin=options.admin_port,
     )
+    asked = {f"--{name}-port": (options.ip, port) for name, port in asdict(ports).items()}
+    if options.body == "mujoco":
+        asked["--feed-port"] = (_FEED_HOST, options.feed_port)
+    if refused := _refused(asked):
+        _say(f"error: cannot listen: {refused}")
+        return 3
     clock = MonotonicClock()
     with contextlib.ExitStack() as stack:
         try:
@@ -59,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 obey_first=(lambda _: None) if stage is None else stage.obey,
             )
         except OSError as error:
-            _say(f"error: cannot listen on {options.ip}, {ports}: {error}. Port 502 needs root")
+            _say(f"error: cannot listen: {error}")
             return 3
         stack.callback(controller.close)
         if stage is not None:
@@ -67,6 +78,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(" ".join(f"{name}_port={port}" for name, port in asdict(controller.ports).items()))
         _obey_lines(sys.stdin, controller)
     return 0
+
+
+def _refused(asked: Mapping[str, tuple[str, int]]) -> str:
+    """Returns which flags ask for a port that cannot be had, and why; nothing if all can.
+
+    Args:
+        asked: Host and port by flag.
+    """
+    why: dict[str, list[str]] = {}
+    # All at once, so that a port that is asked for twice is found, too.
+    with contextlib.ExitStack() as held:
+        for flag, (host, port) in asked.items():
+            try:
+                held.enter_context(socket.create_server((host, port)))
+            except OSError as error:
+                what = " (below 1024 only root may)" if isinstance(error, PermissionError) else ""
+                # Python adds which address it tried, in many words.
+                reason = f"{str(error.strerror).partition(' (while')[0]} at {host}{what}"
+                why.setdefault(reason, []).append(f"{flag} {port}")
+    return "; ".join(f"{', '.join(flags)}: {reason}" for reason, flags in why.items())
 
 
 class _PhysicalStage:
@@ -118,12 +149,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ip", default="127.0.0.1", help="address to listen on")
     for name in ("control", "normal", "rich", "real", "admin"):
         parser.add_argument(
-            f"--{name}-port", type=int, default=getattr(standard, name), help="0 is any free one"
+            f"--{name}-port", type=_port, default=getattr(standard, name), help="0 is any free one"
         )
     parser.add_argument("--body", choices=("kinematic", "mujoco"), default="kinematic")
     parser.add_argument("--task", choices=("reach", "pick"), default="pick", help="mujoco only")
     parser.add_argument("--variation", default="none", help="of the task; mujoco only")
-    parser.add_argument("--feed-port", type=int, default=0, help="the world's state; mujoco only")
+    parser.add_argument("--feed-port", type=_port, default=0, help="the world's state; mujoco only")
     parser.add_argument(
         "--rearrange-above",
         type=float,
@@ -135,6 +166,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--start", type=float, nargs=3, default=(0.40, 0.0, 0.20), help="tool at first, metres"
     )
     return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= _MOST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a port, 0 .. {_MOST_PORT}, got {text!r}")
+    return int(text)
 
 
 def _obey_lines(lines: Iterable[str], controller: XArmController) -> None:

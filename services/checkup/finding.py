@@ -1,4 +1,4 @@
-"""The outcome of one check: go, no-go with what to do about it, or not asked."""
+"""The outcome of one check: go, no-go with what to do about it, not asked, or left alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.client import LearnerUnavailable
 from services.config import ConfigError
 from services.process import CannotStart
 
-Verdict = Literal["go", "no-go", "not asked"]
+Verdict = Literal["go", "no-go", "not asked", "left alone"]
 Check = Callable[[], "Iterator[Finding]"]
 
 
@@ -44,6 +44,11 @@ def no_go(check: str, detail: str, todo: str) -> Finding:
 def not_asked(check: str, why: str) -> Finding:
     """Returns a row that says why nothing was looked at; it counts neither way."""
     return Finding(check=check, verdict="not asked", detail=why)
+
+
+def left_alone(check: str, whose: str) -> Finding:
+    """Returns a row that says who works with what would have been looked at; no go for it."""
+    return Finding(check=check, verdict="left alone", detail=whose)
 
 
 def judged(check: str, detail: str, todo: str, *, is_good: bool) -> Finding:

@@ -12,7 +12,7 @@ from services.checkup.finding import Finding, go, judged, no_go, not_asked
 from services.checkup.gauges import Gauges
 from services.config import ConfigError
 from services.machine import machine, versions
-from services.measure import blank_fields, honest_hz, nearest_folder, observing
+from services.measure import HEADROOM, blank_fields, honest_hz, nearest_folder, observing
 from services.planning import PLANNING_SHARE
 
 GIB = 2**30
@@ -85,7 +85,8 @@ def planner(
     hz, asked = honest_hz(plans, *looking), learner.spec.control_hz
     yield judged(
         "planner",
-        f"one plan on {actor.device}: {plans}; honest up to {hz:.0f} Hz, {asked:g} is asked",
+        f"one plan on {actor.device}: {plans}; honest up to {hz:.1f} Hz with "
+        f"{1 - HEADROOM:.0%} of the time to spare for what else runs then, {asked:g} is asked",
         f"plan on a GPU (device), with fewer planner.num_samples, or at {int(hz)} Hz or less in "
         "both files",
         is_good=hz >= asked,

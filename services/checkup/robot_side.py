@@ -9,10 +9,9 @@ that none starts in the middle.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from learner.durable import FolderLock, StoreLocked
+from learner.durable import FolderLock, StoreFull, StoreLocked
 from robot.camera_address import parse_camera
 from robot.clock import MonotonicClock
 from robot.interfaces import Camera, Frame, RobotFault
@@ -20,7 +19,7 @@ from robot.xarm_config import XArmConfig
 from robot.xarm_settings import Setting
 from services.actor_cell import check_cell, open_camera
 from services.actor_config import ActorConfig
-from services.checkup.finding import Finding, attempt, go, judged, no_go, not_asked
+from services.checkup.finding import Finding, attempt, go, judged, left_alone, no_go, not_asked
 from services.config import ConfigError
 from services.guard import FAULT_FILE, LOCK_FILE, read_limits
 
@@ -32,6 +31,10 @@ CAMERA_CODES = {
 OPTIONAL = ("calibration", "fence")
 """Rows that can be left out: neither is there before an arm has moved for the first time."""
 _LEFT_OUT = "left out with --skip"
+_USABLE = (
+    "run all of it as one user: give that one the folder (`chown -R`), on a disk that has room and "
+    "can be written to"
+)
 _LOOK_NS = 2_000_000
 _RATE_KEPT = 0.9
 
@@ -55,6 +58,7 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
         yield from (not_asked(name, "the robot is simulated") for name in names)
         return
     rows = list(attempt("cell", lambda: _files(actor), "correct the file that the message names"))
+    rows += attempt("fault", lambda: _fault(actor), _USABLE)
     yield from rows
     if "calibration" in skip:
         yield not_asked("calibration", _LEFT_OUT)
@@ -67,8 +71,13 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
     with contextlib.ExitStack() as held:
         try:
             _hold(actor, held)
-        except (StoreLocked, OSError) as error:
-            yield from (not_asked(name, f"left alone: {error}") for name in names)
+        except StoreLocked as error:
+            yield from (left_alone(name, str(error)) for name in names)
+            return
+        except (StoreFull, OSError) as error:
+            folder = actor.spool / "run"
+            yield no_go("folder", f"this user cannot use the folder {folder}: {error}", _USABLE)
+            yield from (not_asked(name, "the actor's folder comes first") for name in names)
             return
         yield from _arm(arm_config(actor), is_fence_asked="fence" not in skip)
         yield from _cameras(actor, seconds)
@@ -77,16 +86,19 @@ def cell(actor: ActorConfig, seconds: float, skip: Collection[str] = ()) -> Iter
 def arm_config(actor: ActorConfig) -> XArmConfig:
     """Returns what this actor's guard would hold its arm to; ConfigError if that is no xArm."""
     assert actor.limits is not None, "check_cell comes first"
-    xarm = read_limits(actor.limits).xarm
+    xarm = read_limits(actor.limits, actor.ip).xarm
     if xarm is None:
         raise ConfigError(f"{actor.limits}: there is no [xarm] in here")
-    return xarm if actor.ip is None else dataclasses.replace(xarm, ip=actor.ip)
+    return xarm
 
 
 def _files(actor: ActorConfig) -> Iterator[Finding]:
     check_cell(actor, is_calibrated=False)
     arm_config(actor)
     yield go("cell", f"{actor.limits} and the actor's file fit together")
+
+
+def _fault(actor: ActorConfig) -> Iterator[Finding]:
     fault = actor.spool / "run" / FAULT_FILE
     yield judged(
         "fault",
@@ -102,7 +114,13 @@ def _calibration(actor: ActorConfig) -> Iterator[Finding]:
 
 
 def _hold(actor: ActorConfig, held: contextlib.ExitStack) -> None:
-    """Holds the actor's folder; StoreLocked if somebody has it. One never used needs no holding."""
+    """Holds the actor's folder, if it was ever used.
+
+    Raises:
+        StoreLocked: Somebody has it.
+        StoreFull: There is no room for its locks.
+        OSError: This user may not hold it.
+    """
     run = actor.spool / "run"
     if not run.is_dir():
         return

@@ -43,7 +43,8 @@ _TODO = {
 class DoctorFlags(OutputFlags, ClientSecurity):
     """Says go or no-go for one robot on this machine; moves nothing and changes nothing.
 
-    Ends with 0 for go and 3 for no-go.
+    Ends with 0 for go and 3 for no-go. Arm and cameras that an actor has are left alone: a go is
+    one for the rest then, and the last line says so.
     """
 
     learner_config: Path = CONFIGS / "demo-learner.toml"
@@ -82,13 +83,18 @@ def main(argv: Sequence[str]) -> int:
         if not flags.json:
             _tell(finding)
     num_bad = sum(f.verdict == "no-go" for f in findings)
-    num_left = sum(f.verdict == "not asked" for f in findings)
+    num_skipped = sum(f.verdict == "not asked" for f in findings)
     if flags.json:
         checks = [dataclasses.asdict(f) for f in findings]
         console.emit_json({"is_go": not num_bad, "checks": checks})
     else:
         verdict = "NO-GO" if num_bad else "GO"
-        console.say(f"{verdict}: {len(findings)} checks, {num_bad} no-go, {num_left} not asked")
+        counts = f"{len(findings)} checks, {num_bad} no-go, {num_skipped} not asked"
+        alone = [f.check for f in findings if f.verdict == "left alone"]
+        if alone:
+            verdict += f" for the rest, {', '.join(alone)} not looked at"
+            counts += f", {len(alone)} left alone: end what has them, and ask again"
+        console.say(f"{verdict}: {counts}")
     return ExitCode.CANNOT_START if num_bad else ExitCode.DONE
 
 
@@ -143,6 +149,6 @@ def examine(flags: DoctorFlags, gauges: Gauges | None = None) -> Iterator[Findin
 
 
 def _tell(finding: Finding) -> None:
-    console.say(f"{finding.verdict:<9}  {finding.check:<12}  {console.safe(finding.detail)}")
+    console.say(f"{finding.verdict:<10}  {finding.check:<12}  {console.safe(finding.detail)}")
     if finding.todo:
-        console.say(f"{'':<25}-> {console.safe(finding.todo)}")
+        console.say(f"{'':<26}-> {console.safe(finding.todo)}")

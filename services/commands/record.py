@@ -69,7 +69,7 @@ class RecordConfig:
     """File of `offworld calibrate`: rewards come from the camera then. None for the simulator's
     truth; `xarm7` has none."""
     ip: str | None = None
-    """Address of the real arm's controller; none for the one in `limits`."""
+    """IPv4 address of the real arm's controller; none for the one in `limits`."""
     camera: tuple[str, ...] = ()
     """Cameras of the real arm, as for `offworld actor`."""
     limits: Path | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -152,6 +153,38 @@ def test_a_camera_that_lets_the_host_stamp_its_frames_is_told_of(caplog, has_clo
     camera.read()
     camera.close()
     assert ("domain=system_time" in caplog.text) is not has_clock
+
+
+def num_come(camera: RealSenseCamera) -> int:
+    """How many frames came, whatever became of them."""
+    return sum(dataclasses.asdict(camera.counts).values())
+
+
+def test_frames_from_before_the_host_s_time_was_switched_off_are_dropped_and_counted(caplog):
+    config, clock = make_config(num_warm_up_frames=2), SimulatedClock()
+    device = SoftwareDevice(config, clock, num_global=2)
+    with contextlib.closing(RealSenseCamera(config, clock, device)) as camera:
+        for number in range(1, 6):
+            clock.advance(PERIOD_NS)
+            device.feed(picture(number, config))
+            # One that is fed too soon takes the place of the one before.
+            wait_until(lambda n=number: num_come(camera) == n)
+        frame = camera.wait_for_newer(0, WAIT_S)
+        assert np.array_equal(frame.image, picture(5, config))
+        assert frame.t_ns == clock.now_ns()
+        counts = camera.counts
+    assert (counts.num_global, counts.num_warm_up, counts.num_shown) == (2, 2, 1)
+    assert counts.num_back == 0
+    assert "stamped by the host" not in caplog.text
+
+
+def test_a_camera_that_stays_in_the_host_s_time_says_so():
+    config = make_config(first_frame_s=0.2, max_restarts=0)
+    device = SoftwareDevice(config, SimulatedClock(), num_global=1000)
+    with contextlib.closing(RealSenseCamera(config, SimulatedClock(), device)) as camera:
+        device.feed(picture(1, config))
+        wait_until(lambda: camera.counts.num_global == 1)
+        assert "stamped in the host's time" in str(fault_of(camera.read))
 
 
 def test_a_still_picture_is_no_fault_where_pictures_are_drawn():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from protos.provenance import CameraIntrinsics
-from robot import realsense_source
+from robot import realsense, realsense_source
 from robot.clock import SimulatedClock
 from robot.doubles.realsense_device import SoftwareDevice
 from robot.interfaces import RobotFault
@@ -67,6 +67,17 @@ def test_opening_a_camera_that_is_not_there_fails_at_once():
     # The SDK alone would take 15 s.
     assert time.monotonic() - begin_s < 2.0
     assert "camera-front" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("fails", ["read_facts", "apply_settings"])
+def test_what_the_sdk_raises_after_a_start_is_a_fault_of_the_start(monkeypatch, fails):
+    def fail(*_arguments):
+        raise RuntimeError("get_xu(ctrl=1) failed! Last Error: Input/output error")
+
+    monkeypatch.setattr(realsense, fails, fail)
+    fault = fault_of(lambda: open_double(make_config()))
+    assert fault.code == "camera_start"
+    assert "camera front: get_xu(ctrl=1) failed" in str(fault)
 
 
 def test_a_reset_waits_until_the_camera_has_gone_and_come_back(monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import sys
 import threading
 import time
@@ -233,6 +235,39 @@ def test_a_spool_serves_one_actor(tmp_path: Path) -> None:
         ActorFolder(tmp_path)
     with ActorFolder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "file", ["actor.lock", "children.lock", "loop.pid", "actor.toml", "../spool.lock"]
+)
+def test_a_folder_that_cannot_be_written_to_is_no_start_and_is_let_go_of(
+    stage: Stage, file: str
+) -> None:
+    in_the_way = stage.run / file / "in-the-way"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(CannotStart, match=r"spool\S* cannot be used: .*See that its disk has room"):
+        stage.play(loop="done")
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    with ActorFolder(stage.config.spool):
+        pass
+
+
+def test_a_full_disk_is_no_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as during:
+        during.setattr(Path, "write_text", full)
+        with pytest.raises(CannotStart, match="No space left on device"):
+            ActorFolder(stage.config.spool)
+    with monkeypatch.context() as during:
+        during.setattr(os, "open", full)
+        with pytest.raises(CannotStart, match="no space left"):
+            ActorFolder(stage.config.spool)
+    with ActorFolder(stage.config.spool) as folder:
+        monkeypatch.setattr(Path, "unlink", full)
+        assert folder.run.is_dir()
 
 
 def test_a_ring_that_does_not_fit_is_refused_before_the_start(stage: Stage) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from robot.calibration import Calibration
 from robot.sim.env import make_sim_spec
+from robot.xarm_config import XArmConfig
 from services.actor_cell import check_cell
 from services.actor_config import ActorConfig
 from services.actor_robot import robot_spec
+from services.cell_bench import cell_bench
+from services.commands.record import RecordConfig
 from services.config import ConfigError, build_file, load
 from services.config_text import to_toml
 from services.demo_config import CONFIGS
@@ -102,6 +106,52 @@ def test_a_calibration_of_another_camera_is_refused(tmp_path: Path) -> None:
     # Nor has a calibration of before.
     assert made.camera_serial == ""
     check_cell(dataclasses.replace(COMPLETE, camera=("222=front", "111=side")))
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.8.0.3", "localhost"])
+@pytest.mark.parametrize("camera", ["old.db3=front", "world:127.0.0.1:15030=front"])
+def test_a_double_may_be_seen_by_a_recording_or_a_drawn_world(ip: str, camera: str) -> None:
+    check_cell(dataclasses.replace(COMPLETE, ip=ip, camera=(camera,)))
+
+
+@pytest.mark.parametrize("camera", ["old.db3=side", "old.bag=side", "world:127.0.0.1:15030=side"])
+def test_a_real_arm_is_not_driven_by_what_no_camera_sees_now(tmp_path: Path, camera: str) -> None:
+    cameras = ("9233=front", camera)
+    real = dataclasses.replace(COMPLETE, ip="192.168.1.200", camera=cameras)
+    named = re.escape(f"at 192.168.1.200, SERIAL=NAME, got '{camera}'")
+    with pytest.raises(ConfigError, match=named):
+        check_cell(real, is_calibrated=False)
+    # The address may stand in the limits file, and steering and calibrating drive an arm, too.
+    limits = tmp_path / "limits.toml"
+    text = (CONFIGS / "limits-xarm7-doubles.toml").read_text()
+    limits.write_text(text.replace('ip = "127.0.0.1"', 'ip = "192.168.1.200"'))
+    by_file = dataclasses.replace(real, ip=None, limits=limits, spool=tmp_path / "spool")
+    with pytest.raises(ConfigError, match=named):
+        check_cell(by_file)
+    with pytest.raises(ConfigError, match=named), cell_bench(by_file, "front"):
+        pytest.fail("the arm may move")
+    (tmp_path / "actor.toml").write_text(to_toml(by_file))
+    with pytest.raises(ConfigError, match=named):
+        robot_spec(RecordConfig(actor_config=tmp_path / "actor.toml").actor())
+    assert not (tmp_path / "spool").exists()
+    check_cell(dataclasses.replace(by_file, camera=("9233=front", "9234=side")))
+
+
+def test_an_address_that_belongs_to_no_arm_is_named(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    text = (CONFIGS / "limits-xarm7-doubles.toml").read_text()
+    limits.write_text(text[: text.index("[xarm]")])
+    with pytest.raises(ConfigError, match=r"there is no \[xarm\] in here"):
+        check_cell(dataclasses.replace(COMPLETE, limits=limits))
+
+
+@pytest.mark.parametrize("ip", ["xarm.local", "", "192.168.1", "::1", "192.168.1.200:502"])
+def test_an_address_that_the_sdk_would_take_for_a_serial_port_is_refused(ip: str) -> None:
+    with pytest.raises(ValueError, match="ip must be an IPv4 address") as caught:
+        XArmConfig(ip=ip)
+    assert repr(ip) in str(caught.value)
+    with pytest.raises(ConfigError, match="ip must be an IPv4 address"):
+        check_cell(dataclasses.replace(COMPLETE, ip=ip))
 
 
 def test_two_cameras_of_one_name_are_refused() -> None:

@@ -99,6 +99,7 @@ def test_limits_that_anybody_may_change_are_refused(tmp_path: Path) -> None:
         ("max_step_m = nan", "max_step_m"),
         ("max_stepp_m = 0.1", "did you mean 'max_step_m'"),
         ("[start]\nposition_m = [0.0, 0.0, 0.0]", "start"),
+        ('[xarm]\nip = "xarm.local"', "xarm: ip must be"),
         ("[xarm]\ncollision_sensitivity = 0", "xarm: collision_sensitivity"),
         ("[xarm]\nspeed = 1", "xarm.speed"),
     ],

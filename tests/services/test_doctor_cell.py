@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyrealsense2", reason="the camera's SDK is not installed")
 pytest.importorskip("xarm", reason="the arm's SDK is not installed")
 
-from learner.durable import FolderLock  # noqa: E402
+from learner.durable import FolderLock, StoreFull  # noqa: E402
 from robot.clock import MonotonicClock  # noqa: E402
 from robot.doubles.xarm_frames import Register  # noqa: E402
 from robot.doubles.xarm_motion import KinematicBody  # noqa: E402
@@ -19,6 +19,7 @@ from robot.doubles.xarm_record import Identity  # noqa: E402
 from robot.doubles.xarm_server import XArmController  # noqa: E402
 from robot.interfaces import Frame, RobotFault  # noqa: E402
 from services.checkup import robot_side  # noqa: E402
+from services.commands import doctor  # noqa: E402
 from services.commands.doctor import DoctorFlags, examine  # noqa: E402
 from services.guard import FAULT_FILE, LOCK_FILE  # noqa: E402
 from tests.robot.xarm_rig import make_controller  # noqa: E402
@@ -149,7 +150,11 @@ def test_a_camera_that_is_not_plugged_in_is_named_with_what_to_do(
 
 @pytest.mark.parametrize("file", ["actor.lock", LOCK_FILE])
 def test_a_folder_that_an_actor_or_a_guard_holds_is_reported_and_left_alone(
-    tmp_path: Path, controller: XArmController, fed: list[float], file: str
+    tmp_path: Path,
+    controller: XArmController,
+    fed: list[float],
+    capsys: pytest.CaptureFixture[str],
+    file: str,
 ) -> None:
     actor = write_cell(tmp_path, controller)
     run = tmp_path / "spool" / "run"
@@ -157,12 +162,60 @@ def test_a_folder_that_an_actor_or_a_guard_holds_is_reported_and_left_alone(
     lock = FolderLock(run / file, "the spool")
     found = rows(actor, "arm")
     for name in ("arm", "fence", "camera front"):
-        assert found[name].verdict == "not asked"
+        assert found[name].verdict == "left alone"
         assert "in use by process" in found[name].detail
+    words = ["--actor-config", str(actor), "--skip", *MACHINE[1:], "ray", "disk", "port"]
+    assert doctor.main(words) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("GO for the rest, arm, place, fence, camera front not looked at: ")
     assert not controller.machine.received
     lock.release()
     assert rows(actor, "arm")["arm"].verdict == "go"
     FolderLock(run / file, "the spool").release()  # the doctor has let go of it
+
+
+@pytest.mark.parametrize("file", ["actor.lock", LOCK_FILE])
+def test_a_folder_that_cannot_be_used_is_a_no_go_with_what_to_do(
+    tmp_path: Path, controller: XArmController, fed: list[float], file: str
+) -> None:
+    actor = write_cell(tmp_path, controller)
+    # A folder where the lock should be is refused to every user, root too.
+    (tmp_path / "spool" / "run" / file).mkdir(parents=True)
+    found = rows(actor, "arm")
+    assert found["folder"].verdict == "no-go"
+    assert f"this user cannot use the folder {tmp_path / 'spool' / 'run'}" in found["folder"].detail
+    assert "as one user" in found["folder"].todo
+    for name in ("arm", "fence", "camera front"):
+        assert found[name].verdict == "not asked"
+    assert not controller.machine.received
+
+
+def test_a_folder_without_room_for_its_lock_is_a_no_go(
+    tmp_path: Path, controller: XArmController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spool" / "run").mkdir(parents=True)
+
+    def full(_path: Path, _what: str) -> None:
+        raise StoreFull("no space left")
+
+    monkeypatch.setattr(robot_side, "FolderLock", full)
+    found = rows(write_cell(tmp_path, controller), "arm")["folder"]
+    assert (found.verdict, "no space left" in found.detail) == ("no-go", True)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_no_go(
+    tmp_path: Path, controller: XArmController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = write_cell(tmp_path, controller)
+
+    def refused(_self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    found = rows(actor, "arm")
+    assert (found["cell"].verdict, found["fault"].verdict) == ("go", "no-go")
+    assert "as one user" in found["fault"].todo
+    assert found["arm"].verdict == "not asked"
 
 
 def test_a_latched_fault_and_files_that_do_not_fit_are_a_no_go(
@@ -178,6 +231,17 @@ def test_a_latched_fault_and_files_that_do_not_fit_are_a_no_go(
     found = rows(write_cell(tmp_path, controller, limits=Path("nowhere.toml")), "arm")
     assert "nowhere.toml: no such file" in found["cell"].detail
     assert {found[name].verdict for name in ("arm", "place", "fence")} == {"not asked"}
+
+
+def test_a_real_arm_with_a_drawn_camera_is_a_no_go_and_is_not_asked_anything(
+    tmp_path: Path, controller: XArmController, fed: list[float]
+) -> None:
+    drawn = ("world:127.0.0.1:15030=front",)
+    actor = write_cell(tmp_path, controller, ip="192.0.2.7", camera=drawn)
+    found = rows(actor, "arm")
+    assert found["cell"].verdict == "no-go"
+    assert "the feed of a simulated world" in found["cell"].detail
+    assert {found[name].verdict for name in ("arm", "place", "camera front")} == {"not asked"}
 
 
 def test_an_arm_that_was_never_calibrated_nor_moved_is_looked_at_and_may_be_a_go(

@@ -31,6 +31,8 @@ from tests.services.rig import IngressProcess, identity  # noqa: E402
 
 controller, fed = doctor_bench.controller, doctor_bench.fed
 
+TIGHT = Times(p50_ms=60.0, p99_ms=80.0, max_ms=85.0)
+"""In time at 10 Hz, and not with headroom."""
 SLOW = Times(p50_ms=60.0, p99_ms=120.0, max_ms=130.0)
 
 
@@ -44,8 +46,19 @@ def test_the_planner_of_an_arm_that_is_not_calibrated_yet_is_measured(
 @pytest.mark.parametrize(
     ("asked", "row", "changes", "words"),
     [
-        ("planner", "planner", {"planning": lambda _p, _f, _n: SLOW}, "honest up to 8 Hz, 10 is"),
-        ("planner", "planner", {"watching": lambda *_: SLOW}, "honest up to 7 Hz, 10 is"),
+        (
+            "planner",
+            "planner",
+            {"planning": lambda _p, _f, _n: SLOW},
+            "up to 6.0 Hz with 20%",
+        ),
+        ("planner", "planner", {"planning": lambda _p, _f, _n: TIGHT}, "honest up to 9.0 Hz"),
+        (
+            "planner",
+            "planner",
+            {"watching": lambda *_: SLOW},
+            "runs then, 10 is asked",
+        ),
         ("spool", "spool disk", {"free_bytes": lambda _: 1 << 29}, "0.5 GiB free"),
         ("loop", "loop", {"lateness": lambda _: SLOW}, "p99 may be 10 ms"),
         ("loop", "loop loaded", {"lateness_under_load": lambda _h, _n: SLOW}, "every core busy"),

@@ -77,6 +77,13 @@ def test_the_guard_is_told_of_limits_address_and_parent(stage: Stage) -> None:
     assert (run.ip, run.parent_pid) == ("10.0.0.7", os.getpid())
 
 
+@pytest.mark.parametrize("file", [SOCKET_FILE, RUN_FILE])
+def test_a_folder_that_cannot_be_written_to_is_no_start(stage: Stage, file: str) -> None:
+    (stage.folder.run / file / "in-the-way").mkdir(parents=True)
+    with pytest.raises(CannotStart, match=f"run/{file} cannot be used"):
+        stage.guard(SERVING)
+
+
 def test_a_socket_of_an_earlier_guard_is_no_sign_of_this_one(stage: Stage) -> None:
     (stage.folder.run / SOCKET_FILE).touch()
     assert not stage.guard("").is_serving

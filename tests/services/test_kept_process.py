@@ -36,3 +36,18 @@ def test_its_id_is_in_the_file_while_it_runs(tmp_path: Path) -> None:
     finally:
         kept.kill()
     assert not (tmp_path / "idler.pid").exists()
+
+
+def test_a_pid_file_that_cannot_be_removed_does_not_keep_it_from_being_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptProcess("idler", WAITING, folder=tmp_path)
+    kept.keep()
+
+    def refused(_path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    kept.kill()
+    assert not kept.is_alive()
+    assert "event=pid_file_not_removed" in caplog.text
