@@ -288,6 +288,6 @@ class RealSenseCamera:
         if pipeline is None:
             return
         try:
-            pipeline.stop()
+            self._source.stop(pipeline)
         except RuntimeError as error:
             logger.warning("camera stop name=%s error=%s", self.name, error)

@@ -115,6 +115,10 @@ class SoftwareDevice:
             request.enable_record_to_file(str(record_to))
         return start_pipeline(pipeline, request, self._device, config, self._serial)
 
+    def stop(self, pipeline: Any) -> None:
+        """Ends its stream."""
+        pipeline.stop()
+
     def reset(self, closing: threading.Event) -> None:
         """Sets its clock to 0."""
         with self._lock:

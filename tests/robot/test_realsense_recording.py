@@ -3,6 +3,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from robot.realsense import RealSenseCamera
 from robot.realsense_source import RecordingSource
 from tests.contracts.camera import CameraContract
 from tests.robot.realsense_rig import PERIOD_NS, make_config, picture
+from tests.services.rig import ROOT
 
 NUM_FRAMES = 40
 CONFIG = make_config(fps=60)
@@ -92,6 +96,56 @@ def test_a_recording_may_be_closed_in_the_middle(recording):
     camera.read()
     camera.close()
     assert fault_of(camera.read).code == "camera_closed"
+
+
+class PlayingDevice:
+    """A playback, and the pipeline it plays into: its thread waits until a frame is taken."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._is_taken = threading.Event()
+
+    def pause(self) -> None:
+        assert self._is_taken.wait(20)
+        self.calls.append("paused")
+
+    def try_wait_for_frames(self, _timeout_ms: int) -> tuple[bool, None]:
+        self._is_taken.set()
+        return False, None
+
+    def stop(self) -> None:
+        self.calls.append("stopped")
+
+
+def test_what_plays_is_paused_before_its_pipeline_is_stopped(recording):
+    source, device = RecordingSource(recording), PlayingDevice()
+    source._playback = device
+    source.stop(device)
+    assert device.calls == ["paused", "stopped"]
+
+
+CLOSE_OFTEN = """
+import sys
+from pathlib import Path
+from robot.clock import SimulatedClock
+from robot.realsense import RealSenseCamera
+from robot.realsense_source import RecordingSource
+from tests.robot.test_realsense_recording import CONFIG
+for k in range(3000):
+    source = RecordingSource(Path(sys.argv[1]), is_real_time=k % 4 == 3)
+    camera = RealSenseCamera(CONFIG, SimulatedClock(), source)
+    for _ in range(k % 3):
+        camera.read()
+    camera.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_recording_that_plays_may_be_closed_thousands_of_times(recording):
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSE_OFTEN, str(recording)], cwd=ROOT, timeout=600, check=False
+    )
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(
