@@ -167,7 +167,7 @@ def test_a_folder_that_an_actor_or_a_guard_holds_is_reported_and_left_alone(
     words = ["--actor-config", str(actor), "--skip", *MACHINE[1:], "ray", "disk", "port"]
     assert doctor.main(words) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("GO for the rest, arm, place, fence, camera front not looked at: ")
+    assert last.startswith("GO for the rest, arm, mount, place, fence, camera front not ")
     assert not controller.machine.received
     lock.release()
     assert rows(actor, "arm")["arm"].verdict == "go"
