@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from robot.guard_checks import RESET_HOLD_PERIODS, ArmWatch, LoopWatch, check_reset
@@ -10,6 +11,7 @@ from robot.guard_steering import Steering
 from robot.interfaces import RobotFault, StartPose, ToolTarget
 
 _SETTLED_NS, _LONGEST_NS = 200_000_000, 30_000_000_000
+_ABOVE_M = 2e-3
 
 
 class ResetRun:
@@ -64,7 +66,7 @@ class ResetRun:
                 self._hold()
             return False
         if was_held:
-            self._set_out(goal)
+            self._set_out(goal, is_again=True)
         self._steering.go_on()
         if not (self._steering.is_there and self._watch.is_settled_at(goal)):
             self._settled_ns = now_ns
@@ -74,6 +76,9 @@ class ResetRun:
         self._steering.stay_inside()
         return True
 
-    def _set_out(self, goal: ToolTarget) -> None:
+    def _set_out(self, goal: ToolTarget, *, is_again: bool = False) -> None:
         here = self._watch.look().position_m
-        self._steering.start(here, goal, over=self._limits.crossing_height_m)
+        # Held on its way down it goes on down: an arm that is held often would never arrive.
+        is_above = is_again and math.dist(here[:2], goal.position_m[:2]) <= _ABOVE_M
+        over_m = None if is_above else self._limits.crossing_height_m
+        self._steering.start(here, goal, over=over_m)

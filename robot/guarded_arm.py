@@ -235,14 +235,16 @@ class GuardedArm:
     def _wait(self, is_over: Callable[[], bool], longest_ns: int, what: str) -> None:
         until_ns = self._clock.now_ns() + longest_ns
         while True:
+            # Before the look: a pause of this process after it would be taken for a silent guard.
+            now_ns = self._clock.now_ns()
             self._drain()
             if is_over():
                 return
-            now_ns = self._clock.now_ns()
-            silent_ns = min(self._report_age_ns(), now_ns - self._back_ns)
-            if now_ns > until_ns or silent_ns > _SILENT_NS:
+            heard_ns = now_ns if self._report is None else self._report.t_ns
+            is_silent = now_ns - max(heard_ns, self._back_ns) > _SILENT_NS
+            if is_silent or now_ns > max(until_ns, self._back_ns + _SILENT_NS):
                 raise self._latch("guard_silent", what)
-            self._clock.sleep_until_ns(now_ns + _LOOK_NS)
+            self._clock.sleep_until_ns(self._clock.now_ns() + _LOOK_NS)
 
     def _wait_for_link(self) -> Link:
         until_ns = self._clock.now_ns() + round(self._connect_s * 1e9)

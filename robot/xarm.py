@@ -197,7 +197,8 @@ class XArm:
             if self._fault is None:
                 self._fail(fault, lines)
             return
-        self._measured = measured
+        if self._measured is None or measured.t_ns > self._measured.t_ns:
+            self._measured = measured  # else a report that was on its way when the arm was asked
         if self._fault is not None or self._is_failing:
             return
         fault = state_fault(measured.state)

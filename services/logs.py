@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 _PRIORITY = {
     logging.DEBUG: 7,
@@ -91,6 +91,18 @@ def configure_logging(
     return handler
 
 
+class _Listener(logging.handlers.QueueListener):
+    """Writes what waits, and ends after it."""
+
+    def __init__(self, waiting: queue.Queue[Any], handler: logging.Handler) -> None:
+        super().__init__(waiting, handler)
+        self._waiting = waiting
+
+    def enqueue_sentinel(self) -> None:
+        """Waits for room; the standard one raises where there is none."""
+        self._waiting.put(None)
+
+
 class _Waiting(logging.handlers.QueueHandler):
     """Leaves records to a thread; those that find no room are counted, and told of later."""
 
@@ -120,7 +132,7 @@ def logging_in_background(handler: logging.Handler) -> Iterator[None]:
     """
     root = logging.getLogger()
     lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING_LINES)
-    waiting, listener = _Waiting(lines), logging.handlers.QueueListener(lines, handler)
+    waiting, listener = _Waiting(lines), _Listener(lines, handler)
     root.removeHandler(handler)
     root.addHandler(waiting)
     listener.start()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
+from robot.guard_limits import GuardLimits
 from robot.guard_messages import Hello, Phase, Reset, Waiting
 from robot.interfaces import StartPose
 from robot.safety import SafetyLimits
-from tests.robot.guard_rig import PERIOD_NS, GuardRig
+from tests.robot.guard_rig import LIMITS, PERIOD_NS, GuardRig
 
 FAR = StartPose(position_m=(0.50, 0.10, 0.05), gripper_opening=0.6)
 
@@ -17,8 +19,8 @@ FAR = StartPose(position_m=(0.50, 0.10, 0.05), gripper_opening=0.6)
 class Drive:
     """A loop that has asked for a reset, and says that it waits as long as it is told to."""
 
-    def __init__(self) -> None:
-        self.rig = GuardRig()
+    def __init__(self, limits: GuardLimits = LIMITS) -> None:
+        self.rig = GuardRig(limits)
         self.rig.guard.connect()
         self.rig.take(Hello(period_ns=PERIOD_NS, limits=SafetyLimits()))
         self.rig.take(Reset(number=1, pose=FAR))
@@ -61,6 +63,22 @@ def test_a_silent_loop_has_the_arm_held_and_it_goes_on_when_it_is_heard(drive: D
     drive.wait(80)
     assert drive.rig.guard.phase is Phase.READY
     assert math.dist(drive.place, FAR.position_m) < 2e-3
+
+
+def test_an_arm_that_is_held_again_and_again_on_its_way_down_arrives() -> None:
+    drive = Drive(dataclasses.replace(LIMITS, crossing_height_m=0.25))
+    for _ in range(40):
+        drive.wait(5)
+        drive.sleep(2)
+        if drive.rig.guard.phase is Phase.READY:
+            break
+    assert drive.rig.guard.report().num_holds > 5
+    assert drive.rig.guard.phase is Phase.READY
+    assert math.dist(drive.place, FAR.position_m) < 2e-3
+    # Held on its way across, it was led over the table again, not down to it.
+    crossed = [e.target for e in drive.rig.commands() if 0.405 < e.target[0] < 0.495]
+    assert crossed
+    assert min(z for _, _, z in crossed) > 0.24
 
 
 def test_a_loop_that_stays_silent_is_gone(drive: Drive) -> None:

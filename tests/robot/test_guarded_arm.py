@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from protos.trial import Provenance, Source
+from robot.clock import SimulatedClock
 from robot.collect import collect_trial
 from robot.guard_messages import Ack, Phase
 from robot.guarded_arm import GuardedArm
+from robot.interfaces import StartPose
 from robot.safety import SafetyLimits
 from tests.contracts.arm import ArmContract
 from tests.robot.guard_rig import PERIOD_NS, GuardRig
@@ -51,3 +53,23 @@ def test_a_trial_that_is_over_may_be_followed_by_any_silence():
         rig.clock.advance(60 * 10**9)
         assert (rig.guard.phase, env.fault) == (Phase.READY, None)
     assert rig.guard.report().num_holds == 0
+
+
+def test_a_pause_of_this_process_between_its_look_and_the_clock_is_no_silence_of_the_guard():
+    rig = GuardRig()
+    rig.guard.connect()
+    arm = rig.make_arm()
+    arm.connect()
+    receive, num_empty = rig.receive, 0
+
+    def receive_and_pause() -> bytes | None:
+        nonlocal num_empty
+        raw = receive()
+        num_empty += raw is None
+        if raw is None and num_empty in (10, 40):
+            SimulatedClock.sleep_until_ns(rig.clock, rig.clock.now_ns() + 300_000_000)
+        return raw
+
+    rig.receive = receive_and_pause
+    arm.reset(StartPose(position_m=(0.50, 0.10, 0.05)))
+    assert num_empty > 40

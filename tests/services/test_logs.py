@@ -121,3 +121,15 @@ def test_in_the_background_a_stalled_reader_keeps_nobody_waiting() -> None:
     told = [int(lost) for lost in re.findall(r"\(lines_lost=(\d+)\)$", stream.getvalue(), re.M)]
     assert sum(told) == 1501 - len(lines)
     assert len(lines) in (1001, 1002)
+
+
+def test_an_end_waits_for_room_among_what_still_waits() -> None:
+    stream = _Stalled()
+    handler = configure_logging("test", stream=stream)
+    opening = threading.Timer(0.2, stream.may_go_on.set)
+    with logging_in_background(handler):
+        for number in range(1500):
+            logging.getLogger("x").info("event=line number=%d", number)
+        opening.start()
+    opening.join()
+    assert "number=999" in stream.getvalue()
