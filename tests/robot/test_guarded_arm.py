@@ -66,7 +66,7 @@ def test_a_pause_of_this_process_between_its_look_and_the_clock_is_no_silence_of
         nonlocal num_empty
         raw = receive()
         num_empty += raw is None
-        if raw is None and num_empty in (10, 40):
+        if raw is None and num_empty in (10, 41):
             SimulatedClock.sleep_until_ns(rig.clock, rig.clock.now_ns() + 300_000_000)
         return raw
 
