@@ -6,12 +6,17 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from services.logs import LineFormatter
 
 # Read when MuJoCo is imported, which a test may do before the project does.
 os.environ.setdefault("MUJOCO_GL", "egl")
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)

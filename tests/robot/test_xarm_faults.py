@@ -15,7 +15,7 @@ from robot.interfaces import NOT_CONFIRMED, ConfirmingArm, RobotFault, StartPose
 from robot.xarm import XArm
 from robot.xarm_lines import XArmLines
 from robot.xarm_reset import ResetWay
-from tests.robot.xarm_rig import connected_arm
+from tests.robot.xarm_rig import connected_arm, impatient
 from tests.services.rig import wait_until
 
 POSE = StartPose(position_m=(0.40, 0.0, 0.20), gripper_opening=1.0)
@@ -137,16 +137,18 @@ def test_a_target_outside_the_fence_is_never_sent():
 
 
 def test_a_controller_that_hangs_is_a_timeout_and_state_stays_old():
-    with connected_arm(MonotonicClock(), command_timeout_s=0.5) as (arm, controller, clock):
+    with connected_arm(MonotonicClock()) as (arm, controller, clock):
         arm.reset(POSE)
         before = arm.state()
         controller.faults.is_mute = controller.faults.is_report_silent = True
         began_ns = clock.now_ns()
-        assert code_of(arm.command, GOAL) == "sdk_timeout"
-        assert clock.now_ns() - began_ns < 2_000_000_000
+        with impatient(arm, command_timeout_s=0.5):
+            assert code_of(arm.command, GOAL) == "sdk_timeout"
+        # The SDK itself would wait for 10 s, and so might a look now: it does not ask at all.
+        assert clock.now_ns() - began_ns < 8_000_000_000
         began_ns = clock.now_ns()
         after = arm.state()
-        assert clock.now_ns() - began_ns < 200_000_000
+        assert clock.now_ns() - began_ns < 8_000_000_000
         assert after.position_m == before.position_m
         controller.faults.is_mute = controller.faults.is_report_silent = False
         arm.clear_fault()
@@ -154,10 +156,11 @@ def test_a_controller_that_hangs_is_a_timeout_and_state_stays_old():
 
 
 def test_a_target_given_up_does_not_move_the_arm_after_the_fault_is_cleared():
-    with connected_arm(command_timeout_s=0.5) as (arm, controller, clock):
+    with connected_arm() as (arm, controller, clock):
         arm.reset(POSE)
-        controller.faults.reply_delay_s = 2.0
-        assert code_of(arm.command, FAR) == "sdk_timeout"
+        controller.faults.reply_delay_s = 10.0
+        with impatient(arm, command_timeout_s=0.5):
+            assert code_of(arm.command, FAR) == "sdk_timeout"
         controller.faults.reply_delay_s = 0.0
         arm.clear_fault()
         resting = arm.state()
@@ -191,41 +194,45 @@ def test_a_silent_report_is_bridged_by_asking_and_then_a_fault():
         controller.faults.is_report_silent = True
         began_ns = clock.now_ns()
         while arm.fault is None:
+            asked_ns = clock.now_ns()
             state = arm.state()
-            assert clock.now_ns() - state.t_ns < 100_000_000
+            assert asked_ns - 30_000_000 <= state.t_ns
             assert clock.now_ns() - began_ns < 30_000_000_000
             clock.sleep_until_ns(clock.now_ns() + 10_000_000)
         assert arm.fault.code == "report_silent"
         assert clock.now_ns() - began_ns > 2_000_000_000
 
 
-def stops_received(controller) -> list[int]:
+def received_ns(controller: XArmController, register: Register, data: bytes = b"") -> list[int]:
+    """When requests came that begin with `data`."""
     with controller.machine.lock:
         return [
             received.t_ns
             for received in controller.machine.received
-            if received.register == Register.SET_STATE and received.data[:1] == b"\x04"
+            if received.register == register and received.data.startswith(data)
         ]
 
 
 def test_a_stop_overtakes_a_call_that_waits_for_its_answer():
     clock = MonotonicClock()
-    with connected_arm(clock, command_timeout_s=10.0) as (arm, controller, _):
+    with connected_arm(clock, command_timeout_s=30.0) as (arm, controller, _):
         arm.reset(POSE)
         arm.command(FAR)
-        controller.faults.reply_delay_s = 2.0
+        controller.faults.reply_delay_s = 5.0
         hanging = threading.Thread(target=lambda: pytest.raises(RobotFault, arm.command, FAR))
         num_motions = len(controller.machine.motions)
         hanging.start()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while len(controller.machine.motions) == num_motions:
             assert time.monotonic() < deadline
         began_ns = clock.now_ns()
-        arm.stop()
+        with impatient(arm):
+            arm.stop()
         ended_ns = clock.now_ns()
-        (stopped_ns,) = [t for t in stops_received(controller) if t >= began_ns]
-        assert stopped_ns - began_ns < 150_000_000
-        assert ended_ns - began_ns < 1_000_000_000
+        stops_ns = received_ns(controller, Register.SET_STATE, b"\x04")
+        (stopped_ns,) = [t_ns for t_ns in stops_ns if t_ns >= began_ns]
+        answered_ns = received_ns(controller, Register.MOVE_LINE)[-1] + 5_000_000_000
+        assert stopped_ns < ended_ns < answered_ns
         assert hanging.is_alive()
         assert controller.machine.state == 4
         with controller.machine.lock:
@@ -235,7 +242,7 @@ def test_a_stop_overtakes_a_call_that_waits_for_its_answer():
         assert arm.fault is not None
         assert arm.fault.code == "stop_not_confirmed"
         controller.faults.reply_delay_s = 0.0
-        hanging.join(10.0)
+        hanging.join(20.0)
         assert not hanging.is_alive()
 
 
@@ -244,9 +251,13 @@ def test_a_stop_is_confirmed_at_once():
     with connected_arm(clock) as (arm, controller, _):
         arm.reset(POSE)
         arm.command(FAR)
+        # Neither is the gripper's answer waited for, nor the end of the time for the controller's.
+        controller.faults.gripper_delay_s = 10.0
         began_ns = clock.now_ns()
         arm.stop()
-        assert clock.now_ns() - began_ns < 300_000_000
+        assert clock.now_ns() - began_ns < 8_000_000_000
+        controller.faults.gripper_delay_s = 0.0
+        assert arm.is_stop_confirmed
         assert controller.machine.state == 4
         assert code_of(arm.command, GOAL) == "stopped"
 
@@ -264,7 +275,8 @@ def test_a_stop_that_hangs_is_not_confirmed_and_one_that_is_sent_again_is():
         assert isinstance(arm, ConfirmingArm)
         arm.reset(POSE)
         controller.faults.is_mute = True
-        arm.stop()
+        with impatient(arm):
+            arm.stop()
         assert not arm.is_stop_confirmed
         assert code_of(arm.command, GOAL) == "stop_not_confirmed"
         assert arm.fault is not None
@@ -282,7 +294,8 @@ def met_by_a_command(arm: XArm, controller: XArmController) -> None:
 
 def met_by_a_look(arm: XArm, controller: XArmController) -> None:
     controller.faults.is_mute = True
-    arm.state()
+    with impatient(arm, command_timeout_s=0.2):
+        arm.state()
     controller.faults.is_mute = False
 
 
@@ -305,7 +318,7 @@ def test_the_arm_is_stopped_before_the_controller_is_asked_for_its_error(meet, m
         return call
 
     has_gripper = meet is met_by_the_gripper
-    with connected_arm(command_timeout_s=0.2, has_gripper=has_gripper) as (arm, controller, _):
+    with connected_arm(has_gripper=has_gripper) as (arm, controller, _):
         arm.reset(POSE)
         for name in ("stop", "error_or"):
             monkeypatch.setattr(XArmLines, name, noted(name))

@@ -78,12 +78,12 @@ def test_a_slow_gripper_holds_nothing_up():
     clock = MonotonicClock()
     with connected_arm(clock) as (arm, controller, _):
         arm.reset(StartPose(position_m=(0.40, 0.0, 0.20)))
-        controller.faults.gripper_delay_s = 1.0
+        controller.faults.gripper_delay_s = 10.0
         began_ns = clock.now_ns()
         for k in range(10):
             arm.command(target(z=0.2, opening=0.1 * k))
             arm.state()
-        assert clock.now_ns() - began_ns < 900 * MS
+        assert clock.now_ns() - began_ns < 8000 * MS
         assert arm.fault is None
         controller.faults.gripper_delay_s = 0.0
 
@@ -234,10 +234,10 @@ def test_a_stop_from_another_thread_ends_a_reset():
 
         resetting = threading.Thread(target=reset)
         resetting.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 20
         while len(controller.machine.motions) == num_motions:
             assert time.monotonic() < deadline
         arm.stop()
-        resetting.join(5.0)
+        resetting.join(20.0)
         assert caught == ["stopped"]
         assert controller.machine.state == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Iterator
@@ -82,3 +83,23 @@ def connected_arm(
             yield arm, controller, clock
         finally:
             arm.close()
+
+
+@contextlib.contextmanager
+def impatient(arm: XArm, command_timeout_s: float = 10.0) -> Iterator[None]:
+    """Has a connected arm give the controller, mute or slow by now, little time to answer.
+
+    Args:
+        arm: Its present connections wait no longer than this driver's shipped 0.2 s for the answer
+            to a stop and to what is asked beside it.
+        command_timeout_s: How long it waits for all else.
+    """
+    lines: Any = arm._lines
+    config = lines._config
+    lines._config = dataclasses.replace(config, command_timeout_s=command_timeout_s)
+    lines._stop.set_timeout(0.2)
+    try:
+        yield
+    finally:
+        lines._config = config
+        lines._stop.set_timeout(10.0)

@@ -96,7 +96,12 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     def open_camera(config: ActorConfig, address: object, clock: MonotonicClock) -> RealSenseCamera:
         stream = RealSenseConfig(
-            width=64, height=48, fps=FPS, num_warm_up_frames=2, first_frame_s=1.0, max_restarts=0
+            width=64,
+            height=48,
+            fps=FPS,
+            num_warm_up_frames=2,
+            first_frame_s=10.0 if rate_hz[0] else 1.0,
+            max_restarts=0,
         )
         device = SoftwareDevice(stream, clock)
         if rate_hz[0]:
