@@ -215,8 +215,10 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
 
 
 def _ingress_pid(root: Path) -> int | None:
-    path = root / "run" / "ingress.pid"
-    return int(path.read_text()) if path.exists() and path.read_text() else None
+    try:
+        return int((root / "run" / "ingress.pid").read_text())
+    except (FileNotFoundError, ValueError):  # it is gone, or being written
+        return None
 
 
 def _answers(client: LearnerClient) -> bool:
