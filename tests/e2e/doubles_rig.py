@@ -68,13 +68,16 @@ def write_limits(
     folder: Path,
     double: DoubleProcess,
     *,
-    command_timeout_s: float = LIMITS.xarm.command_timeout_s,
+    command_timeout_s: float | None = None,
 ) -> Path:
-    """Writes the limits of the doubles with this double's ports."""
+    """Writes the limits of the doubles with this double's ports and, if given, this timeout."""
+    assert LIMITS.xarm is not None
     ports = XArmPorts(
         control=double.ports["control"], rich=double.ports["rich"], real=double.ports["real"]
     )
-    xarm = dataclasses.replace(LIMITS.xarm, ports=ports, command_timeout_s=command_timeout_s)
+    xarm = dataclasses.replace(LIMITS.xarm, ports=ports)
+    if command_timeout_s is not None:
+        xarm = dataclasses.replace(xarm, command_timeout_s=command_timeout_s)
     limits = dataclasses.replace(LIMITS, xarm=xarm)
     path = folder / "limits.toml"
     path.write_text(to_toml(limits))
