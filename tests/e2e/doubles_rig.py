@@ -64,12 +64,21 @@ class DoubleProcess:
         self.process.communicate(b"quit\n", timeout=10)
 
 
-def write_limits(folder: Path, double: DoubleProcess) -> Path:
-    """Writes the limits of the doubles with this double's ports."""
+def write_limits(
+    folder: Path,
+    double: DoubleProcess,
+    *,
+    command_timeout_s: float | None = None,
+) -> Path:
+    """Writes the limits of the doubles with this double's ports and, if given, this timeout."""
+    assert LIMITS.xarm is not None
     ports = XArmPorts(
         control=double.ports["control"], rich=double.ports["rich"], real=double.ports["real"]
     )
-    limits = dataclasses.replace(LIMITS, xarm=dataclasses.replace(LIMITS.xarm, ports=ports))
+    xarm = dataclasses.replace(LIMITS.xarm, ports=ports)
+    if command_timeout_s is not None:
+        xarm = dataclasses.replace(xarm, command_timeout_s=command_timeout_s)
+    limits = dataclasses.replace(LIMITS, xarm=xarm)
     path = folder / "limits.toml"
     path.write_text(to_toml(limits))
     return path
@@ -92,3 +101,10 @@ def make_config(folder: Path, learner: str, double: DoubleProcess) -> ActorConfi
         exit_when_done=True,
         max_missed_in_a_row=1000,
     )
+
+
+def make_patient_config(folder: Path, learner: str, double: DoubleProcess) -> ActorConfig:
+    """Returns the same for an arm whose answers may be late, as on a busy machine."""
+    config = make_config(folder, learner, double)
+    limits = write_limits(folder, double, command_timeout_s=2.0)
+    return dataclasses.replace(config, limits=limits)

@@ -22,6 +22,7 @@ from services.actor_folder import ring_path_of
 from services.actor_robot import robot_spec
 from services.process import ExitCode
 from services.ring_control import LinkState
+from services.ring_memory import Ring
 from tests.e2e.actor_rig import (
     QUICK,
     ActorProcess,
@@ -115,26 +116,43 @@ def test_kill_9_of_loop_and_recorder_loses_and_doubles_nothing(
     assert sum(kills.values()) >= 4
 
 
+def freeze_in_a_trial(actor: ActorProcess, ring: Ring, *, after: int) -> int:
+    """Freezes the loop in a trial that has a step; returns which trial, one after the first few."""
+    while True:
+        wait_until(lambda: ring.num_begun > after and ring.has_open_trial, what="a trial is on")
+        number, ticks = ring.num_begun, ring.control.num_ticks
+        wait_until(
+            lambda ticks=ticks: ring.control.num_ticks >= ticks + 2,
+            what="it has a step",
+        )
+        pid = actor.pid_of("loop")
+        assert pid is not None, actor.log_text()
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda pid=pid: is_frozen(pid), what="the loop is frozen")
+        if ring.num_begun == number and ring.has_open_trial:
+            return number
+        os.kill(pid, signal.SIGCONT)  # the trial had just ended
+
+
+def is_frozen(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def test_a_killed_loop_leaves_half_a_trial_that_is_kept_as_aborted(
     tmp_path: Path, slow_ingress: IngressProcess
 ) -> None:
     config = make_config(tmp_path, slow_ingress.address, sim=SLOW, trials=3)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.num_begun >= 2, what="the second trial is on")
-        begun = ring.control.num_ticks
-        wait_until(lambda: ring.control.num_ticks >= begun + 2, what="it has a step")
+        num_before = freeze_in_a_trial(actor, ring, after=1) - 1
         assert actor.kill("loop")
         assert actor.wait(150) == ExitCode.DONE
     trials = check_delivered(config, slow_ingress.store)
-    assert [t.outcome for t in trials] == [
-        Outcome.FAILURE,
-        Outcome.ABORTED,
-        Outcome.FAILURE,
-        Outcome.FAILURE,
-    ]
-    assert 0 < trials[1].num_steps < SLOW.max_steps
-    assert "died" in trials[1].abort_reason
+    expected = [Outcome.FAILURE] * 3
+    expected.insert(num_before, Outcome.ABORTED)
+    assert [t.outcome for t in trials] == expected
+    assert 0 < trials[num_before].num_steps < SLOW.max_steps
+    assert "died" in trials[num_before].abort_reason
     assert len({t.provenance.seed for t in trials}) == 4
 
 

@@ -56,6 +56,7 @@ def _steps(trials: Sequence[Trial], *, begin_ns: int, end_ns: int) -> dict[str, 
     return {name: column[is_inside] for name, column in columns.items()}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "fault", [_cut, pytest.param(_swallow, marks=pytest.mark.slow)], ids=["cut", "swallow"]
 )

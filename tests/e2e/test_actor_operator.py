@@ -21,7 +21,9 @@ from services.trial_run import DISCARDED  # noqa: E402
 from tests.services.pty_rig import Typist  # noqa: E402
 from tests.services.rig import ROOT  # noqa: E402
 
-NONE, OPERATOR = (FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.OPERATOR))
+NONE, OPERATOR, HOLD = (
+    FALLBACK_CODES[f] for f in (Fallback.NONE, Fallback.OPERATOR, Fallback.HOLD)
+)
 NOBODY = "127.0.0.1:1"
 
 
@@ -75,7 +77,8 @@ def test_a_person_takes_over_judges_and_ends_it(tmp_path: Path) -> None:
     assert by[0] == NONE
     assert by[-1] == NONE
     assert 3 <= len(theirs) <= 55
-    assert theirs.tolist() == list(range(theirs[0], theirs[-1] + 1))
+    # A step that the machine was late for is held, whoever steers.
+    assert set(by[theirs[0] : theirs[-1] + 1]) <= {OPERATOR, HOLD}
     assert first.steps["action"][theirs, 0].max() > 0.3
     assert not first.steps["action"][theirs, 1].any()
     assert (second.outcome, second.abort_reason) == (Outcome.ABORTED, DISCARDED)

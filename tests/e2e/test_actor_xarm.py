@@ -30,7 +30,7 @@ from tests.e2e.doubles_rig import (  # noqa: E402
     LIMITS,
     NUM_STEPS,
     DoubleProcess,
-    make_config,
+    make_patient_config,
     write_limits,
 )
 from tests.e2e.system_rig import System  # noqa: E402
@@ -78,7 +78,7 @@ def targets_of(trial: Trial, config: ActorConfig) -> np.ndarray:
 def test_five_trials_through_both_sdks_are_interchangeable_with_simulated_ones(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    config = make_config(tmp_path, NOBODY, double)
+    config = make_patient_config(tmp_path, NOBODY, double)
     with make_ingress(tmp_path / "learner", config) as ingress:
         config = dataclasses.replace(config, learner=ingress.address)
         with ActorProcess(tmp_path, config) as actor:
@@ -133,7 +133,7 @@ def check_interchangeable(real: Trial, simulated: Trial) -> None:
 def test_it_plans_with_what_a_learner_made_of_simulated_trials_and_then_of_its_own(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    made = make_config(tmp_path, NOBODY, double)
+    made = make_patient_config(tmp_path, NOBODY, double)
     config = dataclasses.replace(made, policy="model", trials=5, wait_weights_s=90.0)
     with System(tmp_path, config, offline=make_sim_config(made, NOBODY, tmp_path)) as system:
         assert system.actor.wait(300) == ExitCode.DONE, system.actor.log_text()
@@ -160,14 +160,14 @@ def test_it_plans_with_what_a_learner_made_of_simulated_trials_and_then_of_its_o
 def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leaves_no_fault(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    config = dataclasses.replace(make_patient_config(tmp_path, NOBODY, double), trials=None)
     fault_file = config.spool / "run" / FAULT_FILE
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        wait_until(lambda: ring.control.num_ticks >= 3, timeout_s=60, what="a trial is on")
         children = [actor.pid_of(name) for name in ("guard", "loop", "recorder")]
         assert actor.kill("guard")
-        assert actor.wait(20) == ExitCode.CRASHED, actor.log_text()
+        assert actor.wait(60) == ExitCode.CRASHED, actor.log_text()
     assert all(pid is not None and is_gone(pid) for pid in children)
     assert json.loads(fault_file.read_text())["code"] == "guard_died"
     assert [t.state for t in spooled(config.spool)] == ["ready"]
@@ -180,9 +180,9 @@ def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leav
     assert cli.main(["actor", "ack", "--spool", str(config.spool)]) == ExitCode.DONE
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.num_complete >= 1, what="a trial is complete")
+        wait_until(lambda: ring.num_complete >= 1, timeout_s=60, what="a trial is complete")
         # In the reset that follows, or in the trial after it.
-        assert actor.stop(timeout_s=20) == ExitCode.DONE, actor.log_text()
+        assert actor.stop(timeout_s=60) == ExitCode.DONE, actor.log_text()
     assert not fault_file.exists()
     assert "killed" not in actor.log_text().rpartition("event=actor ")[2]
 
@@ -190,13 +190,13 @@ def test_a_guard_that_dies_ends_the_actor_and_waits_for_a_person_and_a_stop_leav
 def test_a_loop_that_dies_is_not_started_again_and_its_guard_latches(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    config = dataclasses.replace(make_patient_config(tmp_path, NOBODY, double), trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        wait_until(lambda: ring.control.num_ticks >= 3, timeout_s=60, what="a trial is on")
         guard = actor.pid_of("guard")
         assert actor.kill("loop")
-        assert actor.wait(20) == ExitCode.CRASHED, actor.log_text()
+        assert actor.wait(60) == ExitCode.CRASHED, actor.log_text()
     assert guard is not None
     assert is_gone(guard)
     assert json.loads((config.spool / "run" / FAULT_FILE).read_text())["code"] == "loop_gone"
@@ -205,13 +205,17 @@ def test_a_loop_that_dies_is_not_started_again_and_its_guard_latches(
 
 
 def test_no_process_outlives_a_killed_supervisor(tmp_path: Path, double: DoubleProcess) -> None:
-    config = dataclasses.replace(make_config(tmp_path, NOBODY, double), trials=None)
+    config = dataclasses.replace(make_patient_config(tmp_path, NOBODY, double), trials=None)
     with ActorProcess(tmp_path, config) as actor:
         ring = actor.ring()
-        wait_until(lambda: ring.control.num_ticks >= 3, what="a trial is on")
+        wait_until(lambda: ring.control.num_ticks >= 3, timeout_s=60, what="a trial is on")
         children = [actor.pid_of(name) for name in ("guard", "loop", "recorder")]
         actor.process.kill()
-        wait_until(lambda: all(p is not None and is_gone(p) for p in children), what="all end")
+        wait_until(
+            lambda: all(p is not None and is_gone(p) for p in children),
+            timeout_s=60,
+            what="all end",
+        )
     assert not (config.spool / "run" / FAULT_FILE).exists()
     assert "the arm is stopped" in actor.log_text()
 
@@ -219,7 +223,7 @@ def test_no_process_outlives_a_killed_supervisor(tmp_path: Path, double: DoubleP
 def test_what_keeps_a_real_arm_from_starting_is_said_in_words(
     tmp_path: Path, double: DoubleProcess
 ) -> None:
-    config = make_config(tmp_path, NOBODY, double)
+    config = make_patient_config(tmp_path, NOBODY, double)
     with DoubleProcess(tmp_path) as other:
         gone = other.ports
     nobody_there = dataclasses.replace(config, camera=(f"world:127.0.0.1:{gone['feed']}=front",))
@@ -241,7 +245,7 @@ def test_the_camera_sees_the_object_come_above_the_target_and_rewards_it(tmp_pat
     with contextlib.ExitStack() as stack:
         double = stack.enter_context(DoubleProcess(tmp_path))
         assert double.tell(f"place target {target_m[0]} {target_m[1]} 0.001") == "ok"
-        config = make_config(tmp_path, NOBODY, double)
+        config = make_patient_config(tmp_path, NOBODY, double)
         folder = stack.enter_context(ActorFolder(config.spool))
         assert config.limits is not None
         guard = KeptGuard(folder, config.limits, config.ip)

@@ -29,7 +29,7 @@ from services.config import build_file  # noqa: E402
 from services.config_text import to_toml  # noqa: E402
 from services.demo_config import CONFIGS  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
-from tests.e2e.doubles_rig import LIMITS, DoubleProcess, make_config  # noqa: E402
+from tests.e2e.doubles_rig import LIMITS, DoubleProcess, make_patient_config  # noqa: E402
 from tests.services.pty_rig import Typist  # noqa: E402
 
 CENTRE_FROM_TOOL_M = (0.0, 0.0, -0.015)
@@ -52,7 +52,7 @@ def double(tmp_path: Path) -> Iterator[DoubleProcess]:
 
 def write_actor(folder: Path, double: DoubleProcess) -> tuple[ActorConfig, list[str]]:
     """Writes the actor's file, not calibrated; returns it and the command line that calibrates."""
-    made = make_config(folder, "127.0.0.1:1", double)
+    made = make_patient_config(folder, "127.0.0.1:1", double)
     # Few pictures are looked at, and drawing them costs time that the motion needs.
     stream = dataclasses.replace(made.cell.stream, fps=5)
     cell = dataclasses.replace(made.cell, stream=stream)

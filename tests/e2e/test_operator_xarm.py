@@ -24,7 +24,7 @@ from services.config_text import to_toml  # noqa: E402
 from services.guard import FAULT_FILE  # noqa: E402
 from services.process import ExitCode  # noqa: E402
 from services.spool import Spool, SpoolConfig  # noqa: E402
-from tests.e2e.doubles_rig import LIMITS, DoubleProcess, make_config  # noqa: E402
+from tests.e2e.doubles_rig import LIMITS, DoubleProcess, make_patient_config  # noqa: E402
 from tests.services.pty_rig import Typist  # noqa: E402
 
 OPERATOR = FALLBACK_CODES[Fallback.OPERATOR]
@@ -42,7 +42,7 @@ def double(tmp_path: Path) -> Iterator[DoubleProcess]:
 
 def record_command(folder: Path, double: DoubleProcess, *, max_steps: int) -> list[str]:
     """A recording at the doubles, with the actor's hardware."""
-    actor = make_config(folder, NOBODY, double)
+    actor = make_patient_config(folder, NOBODY, double)
     config = RecordConfig(
         store=folder / "store",
         trials=1,
@@ -61,7 +61,7 @@ def record_command(folder: Path, double: DoubleProcess, *, max_steps: int) -> li
 
 def actor_command(folder: Path, double: DoubleProcess) -> list[str]:
     """An actor at the doubles that was not told whether somebody watches."""
-    config = dataclasses.replace(make_config(folder, NOBODY, double), drain_s=0.0)
+    config = dataclasses.replace(make_patient_config(folder, NOBODY, double), drain_s=0.0)
     config = dataclasses.replace(config, cell=dataclasses.replace(config.cell, max_steps=60))
     (folder / "actor.toml").write_text(to_toml(config))
     return ["actor", "--config", str(folder / "actor.toml")]
@@ -82,7 +82,7 @@ def test_a_person_records_a_trial_through_the_guard_and_the_arm_goes_where_the_k
     tmp_path: Path, double: DoubleProcess
 ) -> None:
     # A niceness that every user may have.
-    actor = dataclasses.replace(make_config(tmp_path, NOBODY, double), niceness=3)
+    actor = dataclasses.replace(make_patient_config(tmp_path, NOBODY, double), niceness=3)
     actor = dataclasses.replace(actor, cell=dataclasses.replace(actor.cell, max_steps=25))
     (tmp_path / "actor.toml").write_text(to_toml(actor))
     words = ["record", "--actor-config", str(tmp_path / "actor.toml"), "--trials", "1"]

@@ -45,7 +45,7 @@ def begin_trial(person: Typist, number: int) -> None:
 
 
 def test_a_scripted_person_records_trials_into_an_offline_store(tmp_path: Path) -> None:
-    steps = ("--sim.max-steps", "20", "--trials", "2")
+    steps = ("--sim.max-steps", "60", "--trials", "2")
     with Typist(command(tmp_path / "store", *steps)) as person:
         begin_trial(person, 1)
         for _ in range(8):  # as a held key repeats
@@ -85,8 +85,8 @@ def test_a_scripted_person_records_trials_into_an_offline_store(tmp_path: Path) 
     # What the person said stands above the reward, also in the rewards.
     assert (first.outcome, first.steps["reward"][-1]) == (Outcome.SUCCESS, 1.0)
     assert (second.outcome, second.steps["reward"].max()) == (Outcome.FAILURE, 0.0)
-    assert second.num_steps == 20
-    assert first.num_steps < 20
+    assert second.num_steps == 60
+    assert first.num_steps < 60
     assert first.steps["truncated"][-1]
 
 
@@ -94,7 +94,7 @@ def test_a_gamepad_steers_and_one_that_is_unplugged_stops(tmp_path: Path) -> Non
     device = tmp_path / "js0"
     os.mkfifo(device)
     writer = os.open(device, os.O_RDWR)  # stays open whoever reads
-    arguments = ("--trials", "1", "--sim.max-steps", "40", "--gamepad", str(device))
+    arguments = ("--trials", "1", "--sim.max-steps", "100", "--gamepad", str(device))
     with Typist(command(tmp_path / "store", *arguments)) as person:
         start = struct.pack("=IhBB", 0, 1, 1, 7) + struct.pack("=IhBB", 0, 0, 1, 7)
         person.let_begin(1, lambda: os.write(writer, start))
@@ -112,12 +112,12 @@ def test_a_gamepad_steers_and_one_that_is_unplugged_stops(tmp_path: Path) -> Non
     to_left = trial.steps["action"][:, 1]
     assert to_left.min() == -1.0
     (moving,) = np.nonzero(to_left)
-    assert moving[-1] < 20
+    assert moving[-1] < trial.num_steps / 2
     assert not trial.steps["action"][moving[-1] + 1 :].any()
 
 
 def test_a_pause_is_one_step_that_holds(tmp_path: Path) -> None:
-    with Typist(command(tmp_path / "store", "--sim.max-steps", "20", "--trials", "1")) as person:
+    with Typist(command(tmp_path / "store", "--sim.max-steps", "100", "--trials", "1")) as person:
         begin_trial(person, 1)
         person.type(b"w")
         person.type(b"p")
@@ -129,11 +129,11 @@ def test_a_pause_is_one_step_that_holds(tmp_path: Path) -> None:
         person.type(b"\r")
         assert person.wait() == ExitCode.DONE
     (trial,) = stored(tmp_path / "store")
-    assert trial.num_steps == 20
+    assert trial.num_steps == 100
     # How long other steps took is the machine's business.
-    (held,) = np.flatnonzero(trial.steps["fallback"] == FALLBACK_CODES[Fallback.HOLD])
+    is_held = trial.steps["fallback"] == FALLBACK_CODES[Fallback.HOLD]
     gaps_s = np.diff(trial.steps["t_scheduled_ns"]) / 1e9
-    assert gaps_s[held] >= 0.9
+    (held,) = np.flatnonzero(is_held[:-1] & (gaps_s >= 0.9))
     assert not trial.steps["action"][held].any()
 
 

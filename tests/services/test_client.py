@@ -144,9 +144,9 @@ def test_nobody_there_is_unavailable_at_once(name: str) -> None:
         address = f"127.0.0.1:{unused.getsockname()[1]}"
     client = LearnerClient(address)
     began = time.monotonic()
-    with pytest.raises(LearnerUnavailable, match=address):
+    with pytest.raises(LearnerUnavailable, match=f"{address}: UNAVAILABLE"):
         CALLS[name](client)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0
     client.close()
 
 
@@ -156,9 +156,9 @@ def test_silent_peer_is_given_up_at_the_deadline() -> None:
         silent.listen()
         client = LearnerClient(f"127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
-        with pytest.raises(LearnerUnavailable):
+        with pytest.raises(LearnerUnavailable, match="DEADLINE_EXCEEDED"):
             client.heartbeat(1, LoopStatus(), COUNTS)
-        assert time.monotonic() - began < 4.0
+        assert time.monotonic() - began < 10.0
         client.close()
 
 

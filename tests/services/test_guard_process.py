@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,67 @@ from tests.services.rig import ROOT, is_gone, wait_until
 STOPPED_NS = 2 * PERIOD_NS + 50_000_000
 # How long the arm needs to brake from full speed, and the guard to look once more.
 BRAKING_NS = 135_000_000
+
+
+# How often a trial in real time may be tried where the machine was late.
+NUM_TRIES = 3
+
+
+class Strike:
+    """A signal to a loop in motion, and whether the machine was in time around it.
+
+    Args:
+        guard: Where what happened is read from.
+        longest_s: How long what follows may take, where that is up to the test.
+    """
+
+    def __init__(self, guard: GuardProcess, longest_s: float = 60.0) -> None:
+        self.guard = guard
+        self.longest_s = longest_s
+        self.before_ns = self.after_ns = self.ended_ns = 0
+
+    def hit(self, loop: subprocess.Popen[bytes], number: int) -> None:
+        self.before_ns = time.monotonic_ns()
+        os.kill(loop.pid, number)
+        self.after_ns = self.ended_ns = time.monotonic_ns()
+
+    def end(self) -> None:
+        """Notes that what followed is over."""
+        self.ended_ns = time.monotonic_ns()
+
+    def lateness(self) -> str:
+        """Returns what shows that the machine was late; empty if nothing does."""
+        states = [e for e in self.guard.record() if e.kind == "state"]
+        seen_ns = [e.t_ns for e in states if e.t_ns > self.before_ns - 100_000_000]
+        gaps_ns = [b - a for a, b in itertools.pairwise(seen_ns)]
+        before = [e.speed_m_s for e in states if 0 <= self.before_ns - e.t_ns < 100_000_000]
+        found = {
+            "no loop was struck": not self.after_ns,
+            "the signal was late": self.after_ns - self.before_ns > 10_000_000,
+            "the guard was late": max(gaps_ns, default=0) > 30_000_000,
+            "the arm was held before": min(before, default=0.0) < 0.05,
+            "the test was late": self.ended_ns - self.before_ns > self.longest_s * 1e9,
+        }
+        return ", ".join(text for text, is_so in found.items() if is_so)
+
+
+def in_time(folder: Path, trial: Callable[[Strike], None], *, longest_s: float = 60.0) -> None:
+    """Runs a trial at a guard; again, from the start, if it fails while the machine was late."""
+    for number in range(1, NUM_TRIES + 1):
+        here = folder / str(number)
+        here.mkdir()
+        process = GuardProcess(here)
+        strike = Strike(process, longest_s)
+        try:
+            process.wait_until_there()
+            trial(strike)
+        except AssertionError:
+            if number == NUM_TRIES or not strike.lateness():
+                raise
+        else:
+            return
+        finally:
+            process.end()
 
 
 @pytest.fixture
@@ -75,52 +137,67 @@ def fault_on_disk(process: GuardProcess) -> str:
     return json.loads((process.folder / guard.FAULT_FILE).read_text())["code"]
 
 
-def test_a_loop_that_is_killed_in_motion_stops_the_arm_and_latches(running: GuardProcess) -> None:
-    loop = running.drive()
-    killed_ns = time.monotonic_ns()
-    loop.kill()
-    wait_until(lambda: (running.folder / guard.FAULT_FILE).exists())
-    wait_until(lambda: running.record()[-1].speed_m_s == 0.0)
-    record = running.record()
-    (stop,) = [entry for entry in record if entry.kind == "stop"]
-    assert stop.speed_m_s > 0.05
-    assert stop.t_ns - killed_ns <= STOPPED_NS
-    assert commanded_until_ns(record, killed_ns) <= stop.t_ns
-    assert moved_until_ns(record) - killed_ns <= STOPPED_NS + BRAKING_NS
-    assert fault_on_disk(running) == "loop_gone"
+def test_a_loop_that_is_killed_in_motion_stops_the_arm_and_latches(tmp_path: Path) -> None:
+    def trial(strike: Strike) -> None:
+        running = strike.guard
+        strike.hit(running.drive(), signal.SIGKILL)
+        killed_ns = strike.before_ns
+        wait_until(lambda: (running.folder / guard.FAULT_FILE).exists())
+        wait_until(lambda: running.record()[-1].speed_m_s == 0.0)
+        record = running.record()
+        (stop,) = [entry for entry in record if entry.kind == "stop"]
+        assert stop.speed_m_s > 0.05
+        assert stop.t_ns - killed_ns <= STOPPED_NS
+        assert commanded_until_ns(record, killed_ns) <= stop.t_ns
+        assert moved_until_ns(record) - killed_ns <= STOPPED_NS + BRAKING_NS
+        assert fault_on_disk(running) == "loop_gone"
+
+    in_time(tmp_path, trial)
 
 
-def test_a_loop_that_is_frozen_leaves_the_arm_at_rest_and_then_latched(
-    running: GuardProcess,
-) -> None:
-    loop = running.drive()
-    os.kill(loop.pid, signal.SIGSTOP)
-    frozen_ns = time.monotonic_ns()
-    wait_until(lambda: (running.folder / guard.FAULT_FILE).exists())
-    record = running.record()
-    assert commanded_until_ns(record, frozen_ns) - frozen_ns <= STOPPED_NS
-    assert moved_until_ns(record) - frozen_ns <= STOPPED_NS + BRAKING_NS
-    assert record[-1].t_ns - frozen_ns >= 10**9 - PERIOD_NS
-    assert fault_on_disk(running) == "loop_gone"
-    num_before = len([e for e in record if e.kind == "command"])
-    os.kill(loop.pid, signal.SIGCONT)
-    loop.wait(20)
-    assert loop.returncode == 1  # it learns of the fault and goes
-    assert len([e for e in running.record() if e.kind == "command"]) == num_before
+def test_a_loop_that_is_frozen_leaves_the_arm_at_rest_and_then_latched(tmp_path: Path) -> None:
+    def trial(strike: Strike) -> None:
+        running = strike.guard
+        loop = running.drive()
+        strike.hit(loop, signal.SIGSTOP)
+        frozen_ns = strike.after_ns
+        wait_until(lambda: (running.folder / guard.FAULT_FILE).exists())
+        record = running.record()
+        assert commanded_until_ns(record, frozen_ns) - frozen_ns <= STOPPED_NS
+        assert moved_until_ns(record) - frozen_ns <= STOPPED_NS + BRAKING_NS
+        assert record[-1].t_ns - frozen_ns >= 10**9 - PERIOD_NS
+        assert fault_on_disk(running) == "loop_gone"
+        num_before = len([e for e in record if e.kind == "command"])
+        os.kill(loop.pid, signal.SIGCONT)
+        loop.wait(20)
+        assert loop.returncode == 1  # it learns of the fault and goes
+        assert len([e for e in running.record() if e.kind == "command"]) == num_before
+
+    in_time(tmp_path, trial)
 
 
-def test_a_loop_that_is_frozen_for_a_moment_is_held_and_goes_on(running: GuardProcess) -> None:
-    loop = running.drive()
-    os.kill(loop.pid, signal.SIGSTOP)
-    frozen_ns = time.monotonic_ns()
-    wait_until(lambda: running.record()[-1].t_ns - frozen_ns > 400_000_000)
-    still = [e for e in running.record() if e.t_ns - frozen_ns > STOPPED_NS + BRAKING_NS]
-    assert {e.speed_m_s for e in still} == {0.0}
-    os.kill(loop.pid, signal.SIGCONT)
-    thawed_ns = time.monotonic_ns()
-    wait_until(lambda: commanded_until_ns(running.record(), thawed_ns) > thawed_ns + 200_000_000)
-    assert loop.poll() is None
-    assert not (running.folder / guard.FAULT_FILE).exists()
+def test_a_loop_that_is_frozen_for_a_moment_is_held_and_goes_on(tmp_path: Path) -> None:
+    def trial(strike: Strike) -> None:
+        running = strike.guard
+        loop = running.drive()
+        strike.hit(loop, signal.SIGSTOP)
+        frozen_ns = strike.after_ns
+        wait_until(lambda: running.record()[-1].t_ns - frozen_ns > 400_000_000)
+        still = [e for e in running.record() if e.t_ns - frozen_ns > STOPPED_NS + BRAKING_NS]
+        assert {e.speed_m_s for e in still} == {0.0}
+        os.kill(loop.pid, signal.SIGCONT)
+        strike.end()
+        thawed_ns = strike.ended_ns
+
+        def goes_on() -> bool:
+            assert loop.poll() is None
+            return commanded_until_ns(running.record(), thawed_ns) > thawed_ns + 200_000_000
+
+        wait_until(goes_on)
+        assert loop.poll() is None
+        assert not (running.folder / guard.FAULT_FILE).exists()
+
+    in_time(tmp_path, trial, longest_s=0.8)
 
 
 def test_a_guard_that_is_killed_leaves_the_arm_one_bounded_target(running: GuardProcess) -> None:

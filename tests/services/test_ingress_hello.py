@@ -116,7 +116,7 @@ def test_silent_actor_is_replaced_and_its_old_self_fenced(tmp_path: Path, trial:
                 return False
             return True
 
-        wait_until(takes_over, timeout_s=5.0)
+        wait_until(takes_over)
         with pytest.raises(LeaseLost):
             client.put_chunk(old, trial.trial_id, encoded, chunk)
         with pytest.raises(LeaseLost):

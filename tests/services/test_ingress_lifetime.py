@@ -31,7 +31,7 @@ def test_sigterm_ends_it_with_0_while_callers_wait(tmp_path: Path) -> None:
         poll.start()
         began = time.monotonic()
         assert ingress.stop() == 0
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 7.5  # it has not waited for them, which is 8 s
         stop.set()
         assert list(tail) == []
         client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import pytest
 from services.credentials import ServerSecurity
 from services.ingress_process import IngressProcess, ingress_command
 from services.process import CannotStart
-from tests.services.rig import wait_until
+from tests.services.rig import is_gone, wait_until
 
 # Says where it listens, as the real one does, and waits.
 SERVING = """
@@ -44,9 +45,21 @@ class Rig:
             on_failure=self.failures.append,
         )
         self._pid_file = folder / "ingress.pid"
+        self._last_pid: int | None = None
 
     def pid(self) -> int:
-        return int(self._pid_file.read_text())
+        """Returns the id of the process that runs, once it is not the one it was before."""
+        last = self._last_pid
+
+        def is_another() -> bool:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                self._last_pid = int(self._pid_file.read_text())
+                return self._last_pid != last and not is_gone(self._last_pid)
+            return False
+
+        wait_until(is_another, what="another process runs")
+        assert self._last_pid is not None
+        return self._last_pid
 
     def starts(self) -> list[str]:
         return self.history.read_text().split() if self.history.exists() else []

@@ -317,23 +317,32 @@ def test_a_loop_in_real_time_goes_on_while_a_plan_hangs(
     bench.limits = TrialLimits(max_missed_in_a_row=12)
     bench.planning = thread
     pilot = StuckPilot(stuck_at=1)
-    apply, num_applied = bench.env.apply, 0
+    apply, tell, num_applied = bench.env.apply, pilot.tell, 0
+    hung_at: list[int] = []
+
+    def noting(k: int) -> None:
+        if k == 1:
+            hung_at.append(num_applied)
+        tell(k)
 
     def counting(action: np.ndarray) -> Any:
         nonlocal num_applied
         num_applied += 1
-        if num_applied == 7:
+        if hung_at and num_applied == min(hung_at[0] + 6, 12):
             pilot.released.set()
         return apply(action)
 
+    pilot.tell = noting
     bench.env.apply = counting  # type: ignore[method-assign]
     bench.run(pilot)
     steps = bench.trial().steps
     assert pilot.threads == {"planning"}
     # However slow the machine is: nothing was planned while the plan hung.
-    assert NONE not in steps["fallback"][1:7].tolist()
-    assert steps["deadline_missed"][1:7].all()
-    assert HOLD in steps["fallback"][1:7].tolist()
+    (begin,) = hung_at
+    hung = slice(begin, begin + 6)
+    assert NONE not in steps["fallback"][hung].tolist()
+    assert steps["deadline_missed"][hung].all()
+    assert HOLD in steps["fallback"][hung].tolist()
     np.testing.assert_array_equal(bench.trial().observations["state"][:, 0], np.arange(13))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -46,7 +47,7 @@ def run(settings: LearnerConfig) -> int:
 def test_a_port_in_use_is_refused_and_the_store_stays_free(
     tiny: LearnerConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.learner.START_WAIT_S", 0.5)
+    monkeypatch.setattr("services.learner.START_WAIT_S", 3.0)
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -54,7 +55,7 @@ def test_a_port_in_use_is_refused_and_the_store_stays_free(
         with pytest.raises(CannotStart, match="cannot start"):
             run(dataclasses.replace(tiny, listen=listen))
     told = capfd.readouterr().err
-    assert "event=waiting_to_start up_to_s=0." in told
+    assert re.search(r"event=waiting_to_start up_to_s=[0-3]\.", told)
     assert f"cannot listen on {listen}: Address already in use" in told
     FolderLock(tiny.store / "run" / "learner.lock", "the store").release()
     assert not (tiny.store / "run" / "learner.pid").exists()
@@ -215,8 +216,10 @@ def test_a_learner_lives_through_the_death_of_its_ingress_and_ends_cleanly(
 
 
 def _ingress_pid(root: Path) -> int | None:
-    path = root / "run" / "ingress.pid"
-    return int(path.read_text()) if path.exists() and path.read_text() else None
+    try:
+        return int((root / "run" / "ingress.pid").read_text())
+    except (FileNotFoundError, ValueError):  # it is gone, or being written
+        return None
 
 
 def _answers(client: LearnerClient) -> bool:

@@ -25,6 +25,7 @@ from services import learner
 from services.learner_config import LearnerConfig
 from services.process import CannotStart, write_aside
 from services.store_view import StoreView
+from tests.services.rig import wait_until
 
 
 class FailingSupervisor:
@@ -109,11 +110,7 @@ def in_thread(
 
 
 def wait_for_starts(supervisor: type[FailingSupervisor], number: int) -> None:
-    for _ in range(500):
-        if supervisor.num_started == number:
-            return
-        threading.Event().wait(0.01)
-    pytest.fail(f"{supervisor.num_started} starts, not {number}")
+    wait_until(lambda: supervisor.num_started == number, what=f"{number} starts")
 
 
 def test_a_failed_trainer_is_started_again(

@@ -30,7 +30,8 @@ import sys, threading
 from learner.algorithms.fowm_policy import FowmPolicy
 from services import deciding, loop
 
-deciding.STUCK_NS = 300_000_000
+if HANGS_AT:
+    deciding.STUCK_NS = 300_000_000
 num_plans = 0
 
 def telling(name, function):

@@ -91,8 +91,11 @@ def test_enter_answers_and_is_no_stop_while_it_is_held(
     wait_until(lambda: typed.stops == ["stop"])
 
 
-def test_escape_stops_and_ends_the_question(typed: Typed) -> None:
+def test_escape_stops_and_ends_the_question(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
     asking = typed.ask()
+    wait_until(lambda: "ready?" in capsys.readouterr().out)
     typed.type(b"\x1b")
     wait_until(lambda: typed.stops == ["stop"])
     asking.join(20.0)
