@@ -12,10 +12,11 @@ found that it may be where the arm was told to be: then nobody here sees that it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robot.arm_claim import ArmClaim
@@ -124,12 +125,8 @@ class XArmLines:
 
     def clear_errors(self) -> None:
         """Clears error and warning on a person's behalf; what stays shows in `make_ready`."""
-        # The arm stands still: nothing waits for this answer but the person.
-        self._stop.set_timeout(_SETUP_ANSWER_TIMEOUT_S)
-        try:
+        with self._patience():
             codes = (self._stop.clean_error(), self._stop.clean_warn())
-        finally:
-            self._stop.set_timeout(_ANSWER_TIMEOUT_S)
         for code in codes:
             if code < 0 or code >= 3:
                 raise sdk_fault(code, "clearing the controller's error")
@@ -219,9 +216,17 @@ class XArmLines:
         else:
             self._silent.add(name)
 
-    def _make_ready(self) -> None:
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Waits longer for answers: the arm stands still, and nobody waits but a person."""
         self._stop.set_timeout(_SETUP_ANSWER_TIMEOUT_S)
         try:
+            yield
+        finally:
+            self._stop.set_timeout(_ANSWER_TIMEOUT_S)
+
+    def _make_ready(self) -> None:
+        with self._patience():
             check_identity(self._stop)
             check_error(self._stop)
             check_idle(self._stop)
@@ -234,8 +239,6 @@ class XArmLines:
                 self._motion_reports.wait("waiting for the arm to be ready")
                 if self._motion.mode == ONLINE_MODE or time.monotonic() > until_s:
                     break
-        finally:
-            self._stop.set_timeout(_ANSWER_TIMEOUT_S)
         if self._motion.mode != ONLINE_MODE:
             raise RobotFault(
                 "not_ready",

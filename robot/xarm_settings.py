@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -110,18 +110,12 @@ def check_idle(api: Any) -> None:
     Raises:
         RobotFault: `arm_in_use`, it moves on and on.
     """
-    until_s = time.monotonic() + READY_S
-    while True:
-        code, state = api.get_state()
-        _check(code, "reading the state")
+    for state in _states(api):
         if state != _MOVING:
             return
-        if time.monotonic() > until_s:
-            raise RobotFault(
-                "arm_in_use",
-                "the arm moves, so that another program drives it: end that one first",
-            )
-        time.sleep(_LOOK_S)
+    raise RobotFault(
+        "arm_in_use", "the arm moves, so that another program drives it: end that one first"
+    )
 
 
 def enable(api: Any, mode: int) -> None:
@@ -140,19 +134,27 @@ def enable(api: Any, mode: int) -> None:
 
 def _make_ready(api: Any) -> None:
     _check(api.set_state(0), "setting state 0")
-    until_s = time.monotonic() + READY_S
-    while True:
-        code, state = api.get_state()
-        _check(code, "reading the state")
+    state = _STOP
+    for state in _states(api):
         if state < _PAUSED:
             return
         if state == _CHANGING:  # it began anew since
             _check(api.set_state(0), "setting state 0")
         check_error(api)
+    raise RobotFault(
+        "not_ready", f"the controller stays in state {state}, {READY_S:g} s after enabling"
+    )
+
+
+def _states(api: Any) -> Iterator[int]:
+    """Asks for the controller's state again and again, for `READY_S`, and once at least."""
+    until_s = time.monotonic() + READY_S
+    while True:
+        code, state = api.get_state()
+        _check(code, "reading the state")
+        yield state
         if time.monotonic() > until_s:
-            raise RobotFault(
-                "not_ready", f"the controller stays in state {state}, {READY_S:g} s after enabling"
-            )
+            return
         time.sleep(_LOOK_S)
 
 

@@ -28,7 +28,7 @@ from services.actor_folder import ActorFolder
 from services.guard import SOCKET_FILE, read_limits
 from services.kept_guard import KeptGuard
 from services.operator_desk import stop_through_guard
-from services.process import CannotStart, be_urgent
+from services.process import CannotStart, be_urgent, interrupt
 from services.stop_keys import StopKeys
 
 PERIOD_S = 0.05
@@ -84,13 +84,9 @@ def cell_bench(actor: ActorConfig, camera_name: str | None) -> Iterator[CellBenc
     address, file = choose_camera(actor, camera_name), limits_file(actor)
     check_cell(actor, is_calibrated=False)
     limits, clock = read_limits(file, actor.ip), MonotonicClock()
-
-    def break_off(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
     with contextlib.ExitStack() as ending:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            ending.callback(signal.signal, number, signal.signal(number, break_off))
+            ending.callback(signal.signal, number, signal.signal(number, interrupt))
         folder = ending.enter_context(ActorFolder(actor.spool))
         camera = open_camera(actor, address, clock)
         ending.callback(camera.close)

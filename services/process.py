@@ -66,6 +66,11 @@ def disk_is_usable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def interrupt(_number: int, _frame: object) -> None:
+    """Ends the program in order when a signal comes, as Ctrl-C does; a handler for `signal`."""
+    raise KeyboardInterrupt
+
+
 class StopRequests:
     """How often this process was asked to stop.
 

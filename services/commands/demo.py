@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from types import FrameType
 
 from services import config, console, demo_seeds
 from services.demo import Demo
 from services.demo_config import CONFIGS, DemoConfig
 from services.demo_result import DemoResult
-from services.process import ExitCode
+from services.process import ExitCode, interrupt
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     # Both end a demo alike: everything it started is stopped first. SIGINT is taken by name, since
     # a shell without job control has its background commands ignore it.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     if settings.seeds:
         settings.out.mkdir(parents=True, exist_ok=True)
         results = demo_seeds.run_seeds(settings, run)
@@ -74,8 +73,3 @@ def _tell(result: DemoResult, settings: DemoConfig) -> None:
         "on a GPU box: offworld learner --config deploy/configs/xarm-reach-paper.toml "
         "--listen 0.0.0.0:7443 --token-file FILE"
     )
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
